@@ -1,0 +1,236 @@
+//! A client's handle: what the application holds.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use crate::clock;
+use crate::engine::{Command, Engine};
+use crate::error::{DisconnectReason, HyperSocketError, Result};
+use crate::event::ClientEvent;
+use crate::handler::ConnectionId;
+use crate::message::WsMessage;
+use crate::metrics::{Latency, LatencyRecorder, Metrics, RouteStats};
+use crate::own_thread;
+use crate::pipeline::HandlerThreads;
+use crate::sender::Sender;
+use crate::state::{ClientState, SendId, lock};
+
+/// One connection that is kept up, with its handlers. Cheap to clone; all clones are the same client.
+///
+/// Dropping the last one requests a shutdown without waiting for it; [`shutdown`](Self::shutdown) waits and reports.
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+pub(crate) struct Handle {
+    pub(crate) sender: Sender,
+    pub(crate) routes: Vec<Arc<RouteStats>>,
+    pub(crate) threads: Mutex<HandlerThreads>,
+    /// Keeps a shared engine running; `None` on a loop that the caller drives.
+    pub(crate) engine: Option<Engine>,
+    /// The engine is this client's own and ends with it.
+    pub(crate) private_engine: bool,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) report: Mutex<Option<ShutdownReport>>,
+}
+
+impl Client {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { handle: Arc::new(handle) }
+    }
+
+    /// Queues a message for sending in the current session. `Ok` means queued: if the session ends first, the message is
+    /// gone, and [`Lost`](crate::ConnectionEvent::Lost) says what had left. Nothing is ever sent again by itself.
+    ///
+    /// # Errors
+    /// [`NotConnected`](HyperSocketError::NotConnected) while there is no live session,
+    /// [`WriteBufferFull`](HyperSocketError::WriteBufferFull) where the peer reads too slowly. Nothing was queued then.
+    pub fn send<'a>(&self, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
+        self.handle.sender.send(message)
+    }
+
+    /// Like [`send`](Self::send), but only in the session of this epoch.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send), and [`EpochChanged`](HyperSocketError::EpochChanged).
+    pub fn send_in_epoch<'a>(&self, epoch: u64, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
+        self.handle.sender.send_in_epoch(epoch, message)
+    }
+
+    /// A sender that does not keep the client up.
+    pub fn sender(&self) -> Sender {
+        self.handle.sender.clone()
+    }
+
+    /// What its messages and events call this connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.handle.sender.shared.id
+    }
+
+    /// Where the client stands.
+    pub fn state(&self) -> ClientState {
+        self.handle.sender.shared.state().0
+    }
+
+    /// The epoch of the latest live spell, from 1; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.handle.sender.shared.state().1
+    }
+
+    /// Waits until the client is live.
+    ///
+    /// # Errors
+    /// [`TimedOut`](HyperSocketError::TimedOut), [`Closed`](HyperSocketError::Closed) where it will never be live again,
+    /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine.
+    pub fn wait_live(&self, timeout: Duration) -> Result<()> {
+        own_thread::refuse("Client::wait_live")?;
+        self.handle.sender.shared.wait_live(clock::after(timeout)).map_err(|error| named(error, timeout))
+    }
+
+    /// All counters at this moment.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::read(&self.handle.sender.shared.counters, &self.handle.routes)
+    }
+
+    /// From the socket to the handler's call, over all routes; empty unless the client was built with
+    /// [`measure_latency`](crate::ClientBuilder::measure_latency).
+    pub fn latency(&self) -> Latency {
+        let recorders = self.handle.routes.iter().filter_map(|route| route.latency.as_ref());
+        Latency::merged(recorders.map(LatencyRecorder::snapshot))
+    }
+
+    /// The client's events, from its start. They wait in a bounded queue that all clones share; what nobody takes in time
+    /// is dropped and counted in `events_dropped`.
+    pub fn events(&self) -> Events {
+        Events { queue: self.handle.sender.shared.events().clone() }
+    }
+
+    /// Begins the shutdown and returns at once: a Close frame goes out, no message is lost. Callable from anywhere, also
+    /// from a handler.
+    pub fn request_shutdown(&self) {
+        self.handle.request_shutdown();
+    }
+
+    /// Shuts down and reports. Everything that had arrived is handled before this returns, as long as the handlers need, up
+    /// to the builder's [`shutdown_timeout`](crate::ClientBuilder::shutdown_timeout); with nothing queued it takes
+    /// milliseconds, and no longer than the close timeout where the venue ignores our Close. A second call returns the
+    /// same report. It never writes a caller's shutdown flag.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine: use
+    /// [`request_shutdown`](Self::request_shutdown) there.
+    pub fn shutdown(&self) -> Result<ShutdownReport> {
+        self.shutdown_within(self.handle.shutdown_timeout)
+    }
+
+    /// Like [`shutdown`](Self::shutdown), with a deadline of the caller's.
+    ///
+    /// # Errors
+    /// As for [`shutdown`](Self::shutdown).
+    pub fn shutdown_within(&self, timeout: Duration) -> Result<ShutdownReport> {
+        own_thread::refuse("Client::shutdown")?;
+        self.handle.shut_down(timeout)
+    }
+}
+
+impl Handle {
+    fn request_shutdown(&self) {
+        // A client that never got to a loop, or whose loop is gone, has nothing to shut down.
+        let _ = self.sender.command(Command::Shutdown(self.sender.shared.id));
+    }
+
+    /// A client that nobody wants any more need not be live.
+    fn leave_halted_flag(&self) {
+        *lock(&self.sender.shared.halted) = None;
+    }
+
+    fn shut_down(&self, timeout: Duration) -> Result<ShutdownReport> {
+        // Held throughout: whoever calls meanwhile waits here and gets the same report.
+        let mut report = lock(&self.report);
+        if let Some(report) = &*report {
+            return Ok(report.clone());
+        }
+        let (began, deadline) = (clock::now(), clock::after(timeout));
+        self.request_shutdown();
+        let shared = &self.sender.shared;
+        let loop_done = shared.wait_closed(deadline).is_ok();
+        let handlers_done = lock(&self.threads).join(deadline);
+        if let (true, true, Some(engine)) = (loop_done, self.private_engine, &self.engine) {
+            engine.shutdown()?;
+        }
+        let metrics = Metrics::read(&shared.counters, &self.routes);
+        let made = ShutdownReport {
+            reason: shared.ending().unwrap_or(DisconnectReason::Deadline("shutting down")),
+            took: clock::now().duration_since(began),
+            complete: loop_done && handlers_done,
+            unhandled: metrics.routes.iter().map(|route| route.queued - route.handled).sum(),
+            metrics,
+        };
+        self.leave_halted_flag();
+        *report = Some(made.clone());
+        Ok(made)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.request_shutdown();
+        self.leave_halted_flag();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("connection", &self.connection())
+            .field("state", &self.state())
+            .field("epoch", &self.epoch())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The caller's own timeout, in place of what was left of it.
+fn named(error: HyperSocketError, timeout: Duration) -> HyperSocketError {
+    match error {
+        HyperSocketError::TimedOut(_) => HyperSocketError::TimedOut(timeout),
+        other => other,
+    }
+}
+
+/// How a shutdown went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Why the client closed: [`Shutdown`](DisconnectReason::Shutdown), or what had ended it before.
+    pub reason: DisconnectReason,
+    /// How long the shutdown took.
+    pub took: Duration,
+    /// Whether the loop and every handler had finished before the deadline.
+    pub complete: bool,
+    /// Messages that had arrived and were not handled by the deadline; 0 where `complete`.
+    pub unhandled: u64,
+    /// The final counters.
+    pub metrics: Metrics,
+}
+
+/// The events of a client; see [`Client::events`].
+#[derive(Debug, Clone)]
+pub struct Events {
+    queue: Receiver<ClientEvent>,
+}
+
+impl Events {
+    /// The next event, where there is one.
+    pub fn try_next(&self) -> Option<ClientEvent> {
+        self.queue.try_recv().ok()
+    }
+
+    /// The next event, waiting for it at most this long.
+    pub fn next_timeout(&self, timeout: Duration) -> Option<ClientEvent> {
+        self.queue.recv_timeout(timeout).ok()
+    }
+}

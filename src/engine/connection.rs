@@ -1,0 +1,559 @@
+//! One client on its loop: its socket, its lifecycle, its pipeline. Performs the lifecycle's actions and tells it what happened.
+//!
+//! Invariant: what the kernel had received is delivered before the lifecycle hears that the connection is over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+
+use super::command::CommandSender;
+use super::linger::{AFTER_PEER_CLOSE, AFTER_VIOLATION, Linger, LingerList};
+use super::offload::{Job, Offload, Prepared};
+use super::session::{Plan, Session, Settled};
+use crate::clock;
+use crate::config::{Limits, Settings};
+use crate::error::DisconnectReason;
+use crate::event::{ClientEvent, ConnectionEvent};
+use crate::lifecycle::{Action, FirstDial, Input, Lifecycle, Phase};
+use crate::message::WsMessage;
+use crate::pipeline::Pipeline;
+use crate::reconnect::ReconnectionStrategy;
+use crate::state::{SendId, Shared};
+use crate::transport::{Dial, Progress, ReadOutcome, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WebSocket, WriteBuffer};
+
+/// A client on its way to a loop.
+pub(crate) struct NewConnection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) settings: Settings,
+    pub(crate) strategy: Box<dyn ReconnectionStrategy>,
+    pub(crate) first_dial: FirstDial,
+    pub(crate) pipeline: Box<dyn Pipeline>,
+    pub(crate) plan: Plan,
+    pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
+}
+
+/// What a loop lends to the connection whose turn it is.
+pub(super) struct Desk {
+    /// The time of this desk.
+    pub(super) now: Instant,
+    pub(super) registry: Registry,
+    /// The receive buffer of all connections; empty between reads.
+    pub(super) hot: ReceiveBuffer,
+    /// Scratch for ciphertext; empty between reads.
+    pub(super) cipher: ReceiveBuffer,
+    pub(super) offload: Offload,
+    /// The way back to this loop, for answers from elsewhere.
+    pub(super) commands: CommandSender,
+    pub(super) lingering: LingerList,
+}
+
+impl Desk {
+    pub(super) fn turn_lingering(&mut self) {
+        self.lingering.turn(&self.registry, self.now, &mut self.hot, &mut self.cipher);
+    }
+}
+
+/// What reading came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ReadReport {
+    /// Bytes read.
+    pub(super) bytes: usize,
+    /// The budget ended it: the socket may hold more.
+    pub(super) more: bool,
+}
+
+/// See the module.
+pub(super) struct Connection {
+    session: Session,
+    link: Link,
+    out: WriteBuffer,
+    /// The frame that is still incomplete, between reads.
+    tail: ReceiveBuffer,
+    /// How to part from the peer when the link is dropped; `None` just closes.
+    farewell: Option<Linger>,
+    /// What had been written when the link was dropped.
+    written_through: Option<SendId>,
+    limits: Limits,
+    token: Token,
+    shutdown_flag: Option<Arc<AtomicBool>>,
+}
+
+/// What stands between us and the venue.
+enum Link {
+    /// Nothing: backing off, or waiting for the offload thread.
+    Down,
+    /// TCP is connecting to the target of this dial.
+    Dialing { dial: Dial, attempt: u64, target: Target, upgrade: Upgrade },
+    /// A socket.
+    Open(Box<Open>),
+}
+
+struct Open {
+    stream: Stream,
+    protocol: Protocol,
+}
+
+/// What is spoken over the socket.
+enum Protocol {
+    /// The upgrade request waits for the TLS handshake, or is out.
+    Upgrading(Upgrade),
+    /// Frames.
+    WebSocket(Box<WebSocket>),
+}
+
+/// The end of a connection, as found while reading.
+struct Ending {
+    reason: DisconnectReason,
+    farewell: Option<Linger>,
+}
+
+impl Connection {
+    /// Takes a client over and begins its first dial.
+    pub(super) fn new(new: NewConnection, token: Token, desk: &mut Desk) -> Self {
+        let limits = new.settings.limits;
+        let lifecycle = Lifecycle::start(desk.now, new.settings, new.strategy, new.first_dial);
+        let session = Session {
+            shared: new.shared,
+            lifecycle,
+            pipeline: new.pipeline,
+            plan: new.plan,
+            auth_message: None,
+            settled: Settled::default(),
+            verdict: None,
+            write_error: None,
+        };
+        let mut connection = Self {
+            session,
+            link: Link::Down,
+            out: WriteBuffer::default(),
+            tail: ReceiveBuffer::default(),
+            farewell: None,
+            written_through: None,
+            limits,
+            token,
+            shutdown_flag: new.shutdown_flag,
+        };
+        connection.perform(desk);
+        connection
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.session.shared
+    }
+
+    pub(super) fn shutdown_flag(&self) -> Option<&Arc<AtomicBool>> {
+        self.shutdown_flag.as_ref()
+    }
+
+    /// Nothing is left to do but to forget it.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.session.lifecycle.phase(), Phase::Closed)
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let lifecycle = self.session.lifecycle.poll_timeout();
+        match &self.link {
+            Link::Dialing { dial, .. } => lifecycle.map(|deadline| deadline.min(dial.poll_timeout())),
+            _ => lifecycle,
+        }
+    }
+
+    /// Readiness: a connect may have ended, an end may be behind the data.
+    pub(super) fn on_ready(&mut self, desk: &mut Desk, read_closed: bool) {
+        match &mut self.link {
+            Link::Dialing { dial, .. } => {
+                let progress = dial.on_writable(&desk.registry, self.token, desk.now);
+                self.on_dial(progress, desk.now);
+                self.perform(desk);
+            }
+            Link::Open(open) if read_closed => open.stream.note_read_closed(),
+            _ => {}
+        }
+    }
+
+    /// Reads at most `reads` times, delivering as it goes.
+    pub(super) fn read(&mut self, desk: &mut Desk, reads: usize) -> ReadReport {
+        let mut report = ReadReport { bytes: 0, more: false };
+        for _ in 0..reads {
+            let Link::Open(open) = &mut self.link else { return report };
+            let mut tail = std::mem::take(&mut self.tail);
+            // A short rest moves to the hot buffer; a long one stays, and grows with what comes.
+            let buffer = if tail.len() <= desk.hot.capacity() / 2 {
+                desk.hot.clear();
+                desk.hot.append(tail.data());
+                tail.clear();
+                &mut desk.hot
+            } else {
+                &mut tail
+            };
+            let fill = open.stream.fill(buffer, &mut desk.cipher);
+            report.bytes += fill.bytes;
+            report.more = fill.more;
+            let ending = if fill.bytes > 0 {
+                let received = clock::now();
+                self.session.shared.counters.bytes_received.add(fill.bytes as u64);
+                self.session.lifecycle.handle_input(received, Input::Received);
+                open.advance(&mut self.session, &mut self.out, buffer, self.limits, received).err()
+            } else {
+                None
+            };
+            if buffer.is_empty() {
+                tail.shrink_if_empty(KEEP_TAIL);
+            } else if tail.is_empty() {
+                tail.append(desk.hot.data());
+            }
+            desk.hot.clear();
+            desk.hot.shrink_if_empty(HOT_BYTES);
+            self.tail = tail;
+            let ending = ending.or(fill.end.map(|reason| Ending { reason, farewell: None }));
+            if let Some(Ending { reason, farewell }) = ending {
+                self.farewell = farewell;
+                self.flush();
+                self.session.lifecycle.handle_input(desk.now, Input::Disconnected(reason));
+                self.perform(desk);
+                return ReadReport { more: false, ..report };
+            }
+            if !fill.more {
+                break;
+            }
+        }
+        self.flush();
+        if !report.more {
+            self.session.pipeline.drained();
+            // The write side broke earlier, and now the read side has given all it had.
+            if let Some(reason) = self.session.write_error.take() {
+                self.session.lifecycle.handle_input(desk.now, Input::Disconnected(reason));
+                self.perform(desk);
+            }
+        }
+        report
+    }
+
+    /// Gives the kernel what waits. A failure is kept: reading goes on to the end first.
+    pub(super) fn flush(&mut self) {
+        let Link::Open(open) = &mut self.link else { return };
+        if self.session.write_error.is_some() {
+            return;
+        }
+        if let Err(error) = open.stream.flush(&mut self.out) {
+            self.session.write_error = Some(DisconnectReason::Broken(error.to_string()));
+        }
+        self.session.account(&open.stream, &mut self.out);
+        // Room for the pongs that had none.
+        if let Protocol::WebSocket(websocket) = &mut open.protocol {
+            websocket.flush_pongs(&mut self.out);
+        }
+    }
+
+    /// Writing failed, so the socket is to be read to its end.
+    pub(super) fn must_read(&self) -> bool {
+        self.session.write_error.is_some()
+    }
+
+    /// A deadline has come.
+    pub(super) fn on_deadline(&mut self, desk: &mut Desk) {
+        if let Link::Dialing { dial, .. } = &mut self.link {
+            let progress = dial.handle_timeout(&desk.registry, self.token, desk.now);
+            self.on_dial(progress, desk.now);
+            self.perform(desk);
+        }
+        let due = self.session.lifecycle.poll_timeout().is_some_and(|deadline| desk.now >= deadline);
+        if due && matches!(self.session.lifecycle.phase(), Phase::Closing { .. }) {
+            // The peer has not answered our Close. What the kernel holds by now is still ours to deliver.
+            let mut patience = FINAL_DRAIN_READS;
+            while patience > 0 && self.read(desk, 1).more {
+                patience -= 1;
+            }
+        }
+        if self.is_closed() {
+            return;
+        }
+        self.session.lifecycle.handle_timeout(desk.now);
+        self.perform(desk);
+        self.flush();
+        // Nothing came for as long as a ping waits: memory kept for bursts can go.
+        self.tail.shrink_if_empty(0);
+    }
+
+    /// The offload thread's answer.
+    pub(super) fn on_prepared(
+        &mut self,
+        desk: &mut Desk,
+        attempt: u64,
+        outcome: Result<Prepared, DisconnectReason>,
+    ) {
+        self.connect(desk, attempt, outcome);
+        self.perform(desk);
+        self.flush();
+    }
+
+    /// A message of the user, for the session of `epoch`.
+    pub(super) fn send(&mut self, id: SendId, epoch: u64, message: &WsMessage<'_>) {
+        let bytes = message.as_bytes().len();
+        let live = matches!(self.session.lifecycle.phase(), Phase::Live(_));
+        let current = live && self.session.lifecycle.epoch() == epoch && self.session.write_error.is_none();
+        if current
+            && let Some(websocket) = self.link.websocket()
+            && websocket.writer(&mut self.out).send(message)
+        {
+            return self.out.mark(Some(id), bytes);
+        }
+        self.session.drop_send(id, bytes);
+    }
+
+    /// The user wants to stop.
+    pub(super) fn shut_down(&mut self, desk: &mut Desk) {
+        self.session.shared.shutdown_requested.store(true, Ordering::Release);
+        self.session.lifecycle.handle_input(desk.now, Input::Shutdown);
+        self.perform(desk);
+        self.flush();
+    }
+
+    /// Performs what the lifecycle asks for.
+    fn perform(&mut self, desk: &mut Desk) {
+        while let Some(action) = self.session.lifecycle.poll_action() {
+            match action {
+                Action::Dial { attempt, deadline: _ } => self.dial(desk, attempt),
+                Action::SendUpgrade => {
+                    if let Link::Open(open) = &mut self.link {
+                        open.send_upgrade(&mut self.out);
+                    }
+                }
+                Action::SendClose => {
+                    if let Some(websocket) = self.link.websocket() {
+                        websocket.close(NORMAL_CLOSURE, "", &mut self.out);
+                    }
+                }
+                Action::DropLink => self.drop_link(desk),
+                Action::ReportLost { epoch, reason } => {
+                    log::info!("client {}: lost, epoch {epoch}: {reason}", self.session.shared.id);
+                    let written_through = self.written_through;
+                    self.session.tell(ConnectionEvent::Lost { epoch, reason, written_through });
+                }
+                Action::ReportRetry { failures, reason, retry_in } => {
+                    log::info!("client {}: {reason}; dialing again in {retry_in:?}", self.session.shared.id);
+                    let attempt = failures;
+                    self.session.shared.report(|| ClientEvent::DialFailed { attempt, reason, retry_in });
+                }
+                Action::Finish { reason } => self.finish(&reason),
+                writing => {
+                    if let Some(websocket) = self.link.websocket() {
+                        self.session.write_action(&writing, &mut websocket.writer(&mut self.out));
+                    }
+                }
+            }
+        }
+        self.session.publish_state();
+    }
+
+    fn dial(&mut self, desk: &mut Desk, attempt: u64) {
+        self.session.shared.counters.dials.add(1);
+        let providers = &self.session.plan.providers;
+        if let Some(outcome) = providers.prepare_at_once() {
+            return self.connect(desk, attempt, outcome);
+        }
+        let connection = self.session.shared.id;
+        let job = Job { providers: Arc::clone(providers), connection, attempt, reply: desk.commands.clone() };
+        if let Err(reason) = desk.offload.submit(job) {
+            self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason });
+        }
+    }
+
+    fn connect(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
+        // A late answer must not open a socket beside the one of the current attempt.
+        if !self.session.lifecycle.is_dialing(attempt) {
+            return;
+        }
+        // The request is made before a byte leaves, so that a header that would break it breaks the dial instead.
+        let ready = outcome.and_then(|prepared| {
+            let Prepared { target, addresses, headers, auth } = prepared;
+            Upgrade::new(&target, &headers, &self.session.plan.subprotocols)
+                .map(|upgrade| (target, addresses, auth, upgrade))
+                .map_err(|error| DisconnectReason::Provider(error.to_string()))
+        });
+        let (target, addresses, auth, upgrade) = match ready {
+            Ok(ready) => ready,
+            Err(reason) => {
+                return self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason });
+            }
+        };
+        self.session.auth_message = auth;
+        let deadline = self.session.lifecycle.poll_timeout().unwrap_or(desk.now);
+        let mut dial = Dial::new(addresses, deadline);
+        let progress = dial.start(&desk.registry, self.token, desk.now);
+        self.link = Link::Dialing { dial, attempt, target, upgrade };
+        self.on_dial(progress, desk.now);
+    }
+
+    fn on_dial(&mut self, progress: Progress, now: Instant) {
+        let socket = match progress {
+            Progress::Pending => return,
+            Progress::Connected(socket) => Ok(socket),
+            Progress::Failed(reason) => Err(reason),
+        };
+        let Link::Dialing { attempt, target, upgrade, .. } = std::mem::replace(&mut self.link, Link::Down) else {
+            debug_assert!(false, "progress of a dial that is not under way");
+            return;
+        };
+        let (tls, opened) = (target.tls, socket.and_then(|socket| self.open(socket, &target, upgrade)));
+        let input = match opened {
+            Ok(open) => {
+                self.link = Link::Open(Box::new(open));
+                Input::Connected { attempt, tls }
+            }
+            Err(reason) => Input::DialFailed { attempt, reason },
+        };
+        self.session.lifecycle.handle_input(now, input);
+    }
+
+    fn open(&self, socket: TcpStream, target: &Target, upgrade: Upgrade) -> Result<Open, DisconnectReason> {
+        let protocol = Protocol::Upgrading(upgrade);
+        if !target.tls {
+            return Ok(Open { stream: Stream::plain(socket), protocol });
+        }
+        let Some(connector) = &self.session.plan.tls else {
+            return Err(DisconnectReason::Tls("no TLS was configured for this client".to_owned()));
+        };
+        let tls = TlsSession::new(connector, &target.host)?;
+        Ok(Open { stream: Stream::tls(socket, tls), protocol })
+    }
+
+    fn drop_link(&mut self, desk: &mut Desk) {
+        let link = std::mem::replace(&mut self.link, Link::Down);
+        let farewell = self.farewell.take();
+        self.session.auth_message = None;
+        self.session.verdict = None;
+        self.session.write_error = None;
+        match link {
+            Link::Down => {}
+            Link::Dialing { dial, .. } => dial.cancel(&desk.registry),
+            Link::Open(open) => {
+                let stream = open.stream;
+                self.session.account(&stream, &mut self.out);
+                self.written_through = self.session.settled.through();
+                // Sends that have not left must not leave now, behind the report that they did not: no lingering then.
+                match farewell {
+                    Some(linger) if !self.out.holds_sends() => {
+                        let out = std::mem::take(&mut self.out);
+                        desk.lingering.push(&desk.registry, desk.now, stream, out, linger);
+                    }
+                    _ => forget(stream, &desk.registry),
+                }
+            }
+        }
+        self.session.drop_unwritten(&mut self.out);
+        self.tail.clear();
+        self.tail.shrink_if_empty(0);
+    }
+
+    fn finish(&mut self, reason: &DisconnectReason) {
+        log::info!("client {}: closed: {reason}", self.session.shared.id);
+        self.session.pipeline.stop();
+        self.session.shared.close(reason, self.session.lifecycle.epoch());
+        self.session.shared.report(|| ClientEvent::Closed { reason: reason.clone() });
+    }
+}
+
+impl Drop for Connection {
+    /// The loop was dropped, or panicked: nobody must wait for this client any more.
+    fn drop(&mut self) {
+        if !self.is_closed() {
+            self.finish(&DisconnectReason::Broken("the event loop is gone".to_owned()));
+        }
+    }
+}
+
+/// Closes a socket.
+fn forget(mut stream: Stream, registry: &Registry) {
+    if let Err(error) = stream.deregister(registry) {
+        log::debug!("could not deregister a socket: {error}");
+    }
+}
+
+impl Link {
+    fn websocket(&mut self) -> Option<&mut WebSocket> {
+        match self {
+            Link::Open(open) => match &mut open.protocol {
+                Protocol::WebSocket(websocket) => Some(websocket),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Open {
+    fn send_upgrade(&mut self, out: &mut WriteBuffer) {
+        if let Protocol::Upgrading(upgrade) = &self.protocol {
+            out.tail().extend_from_slice(upgrade.request());
+        }
+    }
+
+    /// Takes what `buffer` holds as far as it goes, phase after phase.
+    fn advance(
+        &mut self,
+        session: &mut Session,
+        out: &mut WriteBuffer,
+        buffer: &mut ReceiveBuffer,
+        limits: Limits,
+        received: Instant,
+    ) -> Result<(), Ending> {
+        if matches!(session.lifecycle.phase(), Phase::TlsHandshake { .. }) {
+            if self.stream.is_handshaking() {
+                return Ok(());
+            }
+            session.lifecycle.handle_input(received, Input::Encrypted);
+            if session.lifecycle.poll_action() == Some(Action::SendUpgrade) {
+                self.send_upgrade(out);
+            }
+        }
+        if let Protocol::Upgrading(upgrade) = &mut self.protocol {
+            if upgrade.response(buffer).map_err(Ending::without_farewell)?.is_none() {
+                return Ok(());
+            }
+            let mut websocket = Box::new(WebSocket::new(limits));
+            let authenticate = session.auth_message.is_some();
+            session.lifecycle.handle_input(received, Input::Upgraded { authenticate });
+            session.perform_writing(&mut websocket.writer(out));
+            self.protocol = Protocol::WebSocket(websocket);
+        }
+        let Protocol::WebSocket(websocket) = &mut self.protocol else { return Ok(()) };
+        let stream = &mut self.stream;
+        let outcome = websocket.read(buffer, out, |incoming, writer| session.on_frame(incoming, writer, stream, received));
+        match outcome {
+            Ok(ReadOutcome::Open) => match session.verdict.take() {
+                None => Ok(()),
+                Some(reason) => {
+                    websocket.close(NORMAL_CLOSURE, "", out);
+                    Err(Ending { reason, farewell: Some(AFTER_VIOLATION) })
+                }
+            },
+            Ok(ReadOutcome::PeerClosed { code, reason }) => {
+                // Where it answers ours, both have said goodbye, and nobody needs to wait.
+                let answered = matches!(session.lifecycle.phase(), Phase::Closing { .. });
+                let farewell = (!answered).then_some(AFTER_PEER_CLOSE);
+                Err(Ending { reason: DisconnectReason::ClosedByPeer { code, reason }, farewell })
+            }
+            Err(reason) => Err(Ending { reason, farewell: Some(AFTER_VIOLATION) }),
+        }
+    }
+}
+
+impl Ending {
+    fn without_farewell(reason: DisconnectReason) -> Self {
+        Self { reason, farewell: None }
+    }
+}
+
+/// RFC 6455, section 7.4.1.
+const NORMAL_CLOSURE: u16 = 1000;
+/// The hot buffer's size: 32 to 64 KiB measured best, 256 KiB leaves the second-level cache.
+pub(super) const HOT_BYTES: usize = 64 * 1024;
+/// A connection's buffer for unfinished frames keeps this much while messages flow.
+const KEEP_TAIL: usize = 64 * 1024;
+/// Reads of what a silent peer left in the kernel: more than any receive buffer holds, fewer than a flood would like.
+const FINAL_DRAIN_READS: usize = 1024;

@@ -1,0 +1,380 @@
+//! The event loop: one thread's connections, driven turn by turn. Nothing in a turn blocks.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use rustc_hash::FxBuildHasher;
+
+use super::command::{Command, CommandReceiver, CommandSender, command_queue};
+use super::connection::{Connection, HOT_BYTES, Desk, NewConnection};
+use super::linger::LingerList;
+use super::offload::Offload;
+use super::ready::ReadyList;
+use crate::clock;
+use crate::error::Result;
+use crate::handler::ConnectionId;
+use crate::own_thread;
+use crate::transport::ReceiveBuffer;
+
+/// Drives any number of connections on the thread that calls [`turn`](Self::turn).
+///
+/// An [`Engine`](crate::Engine) runs one on a thread of its own. To run one beside your own work, add clients to it and
+/// call `turn` again and again; [`wait`](Self::wait) sleeps until there is something to do. Inline handlers run inside
+/// `turn`. Dropping the loop ends its clients at once.
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    commands: CommandReceiver,
+    desk: Desk,
+    /// A connection keeps its slot, and so its token, for as long as its client lives.
+    connections: Vec<Option<Connection>>,
+    slots: HashMap<ConnectionId, usize, FxBuildHasher>,
+    /// Connections with input to read: said by readiness, or left over by the read budget.
+    ready: ReadyList,
+    /// Connections with output to write.
+    writable: ReadyList,
+    /// The sockets that had input at the last poll, where they are few: while spinning they are read without asking first.
+    hot_slots: Vec<usize>,
+    turns_since_poll: u32,
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// The earliest deadline in the heap of each slot, so that a deadline that moves away costs nothing.
+    armed: Vec<Option<Instant>>,
+    flags: Vec<WatchedFlag>,
+    stopping: bool,
+}
+
+/// A shutdown flag of the user's, and whose it is.
+struct WatchedFlag {
+    flag: Arc<AtomicBool>,
+    slots: Vec<usize>,
+}
+
+impl EventLoop {
+    /// A loop without connections.
+    ///
+    /// # Errors
+    /// `Io` where the system gives no poll descriptor.
+    pub fn new() -> Result<Self> {
+        let poll = Poll::new()?;
+        let (sender, commands) = command_queue(Waker::new(poll.registry(), WAKER)?);
+        let desk = Desk {
+            now: clock::now(),
+            registry: poll.registry().try_clone()?,
+            hot: ReceiveBuffer::with_capacity(HOT_BYTES),
+            cipher: ReceiveBuffer::default(),
+            offload: Offload::default(),
+            commands: sender,
+            lingering: LingerList::default(),
+        };
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            commands,
+            desk,
+            connections: Vec::new(),
+            slots: HashMap::default(),
+            ready: ReadyList::default(),
+            writable: ReadyList::default(),
+            hot_slots: Vec::new(),
+            turns_since_poll: 0,
+            deadlines: BinaryHeap::new(),
+            armed: Vec::new(),
+            flags: Vec::new(),
+            stopping: false,
+        })
+    }
+
+    /// Does what there is to do now, and returns how much that was: 0 means that nothing happened. Never blocks.
+    pub fn turn(&mut self) -> usize {
+        let _own = own_thread::enter();
+        self.desk.now = clock::now();
+        let mut work = self.take_commands();
+        if self.hot_slots.is_empty() || self.turns_since_poll >= TURNS_PER_POLL || !self.desk.lingering.is_empty() {
+            self.look(Duration::ZERO);
+        } else {
+            self.turns_since_poll += 1;
+            for &slot in &self.hot_slots {
+                self.ready.push(slot);
+            }
+        }
+        work += self.read_ready();
+        work += self.write_ready();
+        work += self.fire_deadlines();
+        work + self.check_flags()
+    }
+
+    /// Sleeps until there is something to do for [`turn`](Self::turn), at most `longest`.
+    pub fn wait(&mut self, longest: Duration) {
+        if !self.ready.is_empty() || !self.writable.is_empty() {
+            return;
+        }
+        let mut timeout = longest;
+        if let Some(deadline) = self.next_deadline() {
+            timeout = timeout.min(deadline.saturating_duration_since(clock::now()));
+        }
+        if !self.flags.is_empty() {
+            timeout = timeout.min(FLAG_POLL);
+        }
+        if !self.commands.may_sleep() {
+            return;
+        }
+        self.look(timeout);
+        self.commands.woke();
+    }
+
+    /// Number of clients on this loop.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no client on this loop.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(crate) fn sender(&self) -> &CommandSender {
+        &self.desk.commands
+    }
+
+    /// Whether the loop was told to stop and has no more to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.stopping && self.slots.is_empty() && self.desk.lingering.is_empty()
+    }
+
+    /// Asks the system what is ready, and notes it; `timeout` 0 returns at once.
+    fn look(&mut self, timeout: Duration) {
+        self.turns_since_poll = 0;
+        if let Err(error) = self.poll.poll(&mut self.events, Some(timeout)) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                log::error!("poll failed: {error}");
+            }
+            return;
+        }
+        self.desk.now = clock::now();
+        let mut readable = 0;
+        for event in self.events.iter() {
+            let slot = event.token().0;
+            let Some(Some(connection)) = self.connections.get_mut(slot) else { continue };
+            if event.is_readable() || event.is_error() || event.is_read_closed() {
+                if readable == 0 {
+                    self.hot_slots.clear();
+                }
+                readable += 1;
+                self.hot_slots.push(slot);
+                self.ready.push(slot);
+            }
+            self.writable.push(slot);
+            let closed = event.is_read_closed() || event.is_error();
+            connection.on_ready(&mut self.desk, closed);
+        }
+        if self.hot_slots.len() > MAX_HOT {
+            self.hot_slots.clear();
+        }
+        if !self.desk.lingering.is_empty() {
+            self.desk.turn_lingering();
+        }
+    }
+
+    fn take_commands(&mut self) -> usize {
+        let mut work = 0;
+        // A bound, so that senders in a storm cannot keep the loop from its sockets.
+        while work < COMMANDS_PER_TURN
+            && let Some(command) = self.commands.try_recv()
+        {
+            work += 1;
+            match command {
+                Command::Add(new) => self.add_connection(*new),
+                Command::Send { connection, id, epoch, message } => {
+                    if let Some(&slot) = self.slots.get(&connection)
+                        && let Some(connection) = &mut self.connections[slot]
+                    {
+                        connection.send(id, epoch, &message);
+                        self.writable.push(slot);
+                    }
+                }
+                Command::Shutdown(connection) => {
+                    if let Some(&slot) = self.slots.get(&connection) {
+                        self.with(slot, Connection::shut_down);
+                    }
+                }
+                Command::Prepared { connection, attempt, outcome } => {
+                    if let Some(&slot) = self.slots.get(&connection) {
+                        self.with(slot, |connection, desk| connection.on_prepared(desk, attempt, outcome));
+                    }
+                }
+                Command::Stop => self.stop(),
+            }
+        }
+        work
+    }
+
+    pub(crate) fn add_connection(&mut self, new: NewConnection) {
+        let slot = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
+        if slot == self.connections.len() {
+            self.connections.push(None);
+            self.armed.push(None);
+        }
+        self.slots.insert(new.shared.id, slot);
+        let connection = Connection::new(new, Token(slot), &mut self.desk);
+        if let Some(flag) = connection.shutdown_flag() {
+            self.watch(&Arc::clone(flag), slot);
+        }
+        self.connections[slot] = Some(connection);
+        if self.stopping {
+            self.with(slot, Connection::shut_down);
+        } else {
+            self.settle(slot);
+        }
+    }
+
+    /// Lets a connection do something, then looks what has become of it.
+    fn with<T>(
+        &mut self,
+        slot: usize,
+        act: impl FnOnce(&mut Connection, &mut Desk) -> T,
+    ) -> Option<T> {
+        let connection = self.connections.get_mut(slot)?.as_mut()?;
+        let result = act(connection, &mut self.desk);
+        self.settle(slot);
+        Some(result)
+    }
+
+    /// Forgets a connection that has closed; sees to the deadline of any other.
+    fn settle(&mut self, slot: usize) {
+        let Some(Some(connection)) = self.connections.get(slot) else { return };
+        if connection.must_read() {
+            self.ready.push(slot);
+        }
+        if connection.is_closed() {
+            self.slots.remove(&connection.shared().id);
+            self.hot_slots.retain(|&hot| hot != slot);
+            for watched in &mut self.flags {
+                watched.slots.retain(|&watching| watching != slot);
+            }
+            self.flags.retain(|watched| !watched.slots.is_empty());
+            self.connections[slot] = None;
+            return;
+        }
+        let deadline = connection.next_deadline();
+        if let Some(deadline) = deadline
+            && self.armed[slot].is_none_or(|armed| deadline < armed)
+        {
+            self.armed[slot] = Some(deadline);
+            self.deadlines.push(Reverse((deadline, slot)));
+        }
+    }
+
+    fn read_ready(&mut self) -> usize {
+        let mut work = 0;
+        // Only those listed now: what the budget puts back waits for the next turn, behind everyone else.
+        for _ in 0..self.ready.len() {
+            let Some(slot) = self.ready.pop() else { break };
+            if let Some(report) = self.with(slot, |connection, desk| connection.read(desk, READS_PER_TURN)) {
+                work += usize::from(report.bytes > 0);
+                if report.more {
+                    self.ready.push(slot);
+                }
+            }
+        }
+        work
+    }
+
+    fn write_ready(&mut self) -> usize {
+        let listed = self.writable.len();
+        for _ in 0..listed {
+            let Some(slot) = self.writable.pop() else { break };
+            self.with(slot, |connection, _| connection.flush());
+        }
+        listed
+    }
+
+    fn fire_deadlines(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(&Reverse((deadline, slot))) = self.deadlines.peek() {
+            if self.desk.now < deadline {
+                break;
+            }
+            self.deadlines.pop();
+            // An entry that was overtaken by an earlier one, or whose connection is gone.
+            if self.armed.get(slot).copied().flatten() != Some(deadline) {
+                continue;
+            }
+            self.armed[slot] = None;
+            work += 1;
+            self.with(slot, |connection, desk| {
+                if connection.next_deadline().is_some_and(|due| desk.now >= due) {
+                    connection.on_deadline(desk);
+                }
+            });
+        }
+        work
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let armed = self.deadlines.peek().map(|&Reverse((deadline, _))| deadline);
+        [armed, self.desk.lingering.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn watch(&mut self, flag: &Arc<AtomicBool>, slot: usize) {
+        match self.flags.iter_mut().find(|watched| Arc::ptr_eq(&watched.flag, flag)) {
+            Some(watched) => watched.slots.push(slot),
+            None => self.flags.push(WatchedFlag { flag: Arc::clone(flag), slots: vec![slot] }),
+        }
+    }
+
+    /// Flags that somebody set to false: their clients shut down.
+    fn check_flags(&mut self) -> usize {
+        if self.flags.iter().all(|watched| watched.flag.load(Ordering::Acquire)) {
+            return 0;
+        }
+        let mut slots = Vec::new();
+        self.flags.retain_mut(|watched| {
+            let running = watched.flag.load(Ordering::Acquire);
+            if !running {
+                slots.append(&mut watched.slots);
+            }
+            running
+        });
+        for &slot in &slots {
+            self.with(slot, Connection::shut_down);
+        }
+        slots.len()
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.desk.lingering.hurry(self.desk.now + LINGER_AT_STOP);
+        for slot in 0..self.connections.len() {
+            self.with(slot, Connection::shut_down);
+        }
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop").field("clients", &self.len()).finish_non_exhaustive()
+    }
+}
+
+const WAKER: Token = Token(usize::MAX);
+/// What does not fit is reported by the next poll.
+const EVENTS_PER_POLL: usize = 256;
+/// While hot sockets are read directly, every so many turns the system is asked about all others: some microseconds later
+/// than at once, for half a microsecond less on each message of the hot ones.
+const TURNS_PER_POLL: u32 = 8;
+/// More hot sockets than this are asked about in one poll: that is cheaper than a read each.
+const MAX_HOT: usize = 2;
+/// Lets one busy connection delay the others by at most this many reads of the hot buffer in a turn.
+const READS_PER_TURN: usize = 4;
+/// Lets senders delay the sockets by at most this many commands in a turn.
+const COMMANDS_PER_TURN: usize = 256;
+/// A user's flag cannot wake us, so a parked loop looks at it this often.
+const FLAG_POLL: Duration = Duration::from_millis(20);
+/// A loop that stops gives lingering sockets no more than this.
+const LINGER_AT_STOP: Duration = Duration::from_millis(100);

@@ -1,0 +1,296 @@
+//! What the user is to see of a connection: events, messages, sends and their fate. Knows frames, but no socket calls beyond
+//! the flush of an inline send.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::offload::Providers;
+use crate::auth::AuthVerdict;
+use crate::error::{DisconnectReason, HyperSocketError, Result};
+use crate::event::{ClientEvent, ConnectionEvent};
+use crate::handler::{Origin, Outlet, Stamps};
+use crate::lifecycle::{Action, Input, Lifecycle, Phase};
+use crate::message::WsMessage;
+use crate::passive_ping::PassivePingDetector;
+use crate::pipeline::Pipeline;
+use crate::state::{ClientState, SendId, Shared};
+use crate::transport::{FrameWriter, Incoming, Stream, TlsConnector, WriteBuffer};
+
+/// What stays the same over all dials of a client.
+pub(crate) struct Plan {
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) tls: Option<TlsConnector>,
+    pub(crate) subprotocols: Vec<String>,
+    pub(crate) subscriptions: Vec<WsMessage<'static>>,
+    pub(crate) heartbeat: Option<WsMessage<'static>>,
+    pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
+}
+
+/// One client, seen from its loop, over all its sockets.
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) pipeline: Box<dyn Pipeline>,
+    pub(super) plan: Plan,
+    /// The auth message of the current dial, until it is sent.
+    pub(super) auth_message: Option<WsMessage<'static>>,
+    pub(super) settled: Settled,
+    /// Why the session must end although the socket is fine; ends reading.
+    pub(super) verdict: Option<DisconnectReason>,
+    /// Writing failed. Reading goes on to the end, since what the kernel has acknowledged is ours to deliver.
+    pub(super) write_error: Option<DisconnectReason>,
+}
+
+impl Session {
+    /// One frame came in at `now`, when `received` was stamped.
+    pub(super) fn on_frame(
+        &mut self,
+        incoming: Incoming<'_>,
+        writer: &mut FrameWriter<'_>,
+        stream: &mut Stream,
+        received: Instant,
+    ) {
+        match incoming {
+            Incoming::Ping => self.shared.counters.pings_answered.add(1),
+            Incoming::Pong(payload) => log::trace!("client {}: pong of {} bytes", self.shared.id, payload.len()),
+            // After a verdict the rest of the read is not for the user.
+            Incoming::Message(_) if self.verdict.is_some() => {}
+            Incoming::Message(message) => self.on_message(message, writer, stream, received),
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        message: WsMessage<'_>,
+        writer: &mut FrameWriter<'_>,
+        stream: &mut Stream,
+        received: Instant,
+    ) {
+        self.shared.counters.messages_received.add(1);
+        let authenticating = matches!(self.lifecycle.phase(), Phase::Authenticating { .. });
+        if authenticating && self.judge(&message, writer, received) {
+            return self.shared.counters.auth_messages.add(1);
+        }
+        if self.answer_passive_ping(&message, writer) {
+            return self.shared.counters.passive_pings_answered.add(1);
+        }
+        // Before acceptance, messages belong to the epoch that the acceptance will begin.
+        let epoch = self.lifecycle.epoch() + u64::from(authenticating);
+        let origin = Origin { connection: self.shared.id, epoch, stamps: Stamps::new(received) };
+        let live = self.lifecycle.session_open();
+        let Self { pipeline, shared, settled, write_error, .. } = self;
+        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, epoch, live };
+        pipeline.deliver(message, origin, &mut outlet);
+    }
+
+    /// Lets the auth provider judge; true where the message was meant for it.
+    fn judge(&mut self, message: &WsMessage<'_>, writer: &mut FrameWriter<'_>, now: Instant) -> bool {
+        let Some(auth) = &self.plan.providers.auth else { return false };
+        let verdict = catch_unwind(AssertUnwindSafe(|| auth.judge_auth_response(message)));
+        match verdict {
+            Ok(AuthVerdict::Unrelated) => return false,
+            Ok(AuthVerdict::Accepted) => {
+                self.lifecycle.handle_input(now, Input::Authenticated);
+                self.perform_writing(writer);
+            }
+            Ok(AuthVerdict::Reply(reply)) => {
+                writer.send(&reply);
+            }
+            Ok(AuthVerdict::Rejected(why)) => self.verdict = Some(DisconnectReason::AuthRejected(why)),
+            Err(_) => self.verdict = Some(DisconnectReason::Provider("auth provider panicked".to_owned())),
+        }
+        true
+    }
+
+    fn answer_passive_ping(&self, message: &WsMessage<'_>, writer: &mut FrameWriter<'_>) -> bool {
+        let Some(detector) = &self.plan.passive_ping else { return false };
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            detector.is_ping(message) && {
+                writer.send(&detector.pong_for(message));
+                true
+            }
+        }));
+        // A detector that panics has not recognised a ping: the message goes on to the router.
+        answered.unwrap_or(false)
+    }
+
+    /// Performs the pending actions, all of which put frames on the wire.
+    pub(super) fn perform_writing(&mut self, writer: &mut FrameWriter<'_>) {
+        while let Some(action) = self.lifecycle.poll_action() {
+            self.write_action(&action, writer);
+        }
+        self.publish_state();
+    }
+
+    /// Performs one action that puts frames on the wire.
+    pub(super) fn write_action(&mut self, action: &Action, writer: &mut FrameWriter<'_>) {
+        match action {
+            Action::SendAuth => {
+                if let Some(message) = self.auth_message.take() {
+                    writer.send(&message);
+                }
+            }
+            Action::GoLive { epoch } => self.go_live(*epoch, writer),
+            Action::SendHeartbeat => {
+                if let Some(heartbeat) = &self.plan.heartbeat {
+                    send_own(heartbeat, writer);
+                }
+            }
+            Action::SendPing => {
+                writer.ping(b"");
+            }
+            other => debug_assert!(false, "not an action that writes: {other:?}"),
+        }
+    }
+
+    fn go_live(&mut self, epoch: u64, writer: &mut FrameWriter<'_>) {
+        log::info!("client {}: live, epoch {epoch}", self.shared.id);
+        if epoch > 1 {
+            self.shared.counters.reconnects.add(1);
+        }
+        self.tell(ConnectionEvent::Live { epoch });
+        for subscription in &self.plan.subscriptions {
+            send_own(subscription, writer);
+        }
+    }
+
+    /// Tells the handlers, each in its own queue, and whoever listens to the client.
+    pub(super) fn tell(&mut self, event: ConnectionEvent) {
+        self.pipeline.event(&event);
+        self.shared.report(|| ClientEvent::Connection(event));
+    }
+
+    /// Lets every handle see where the client stands.
+    pub(super) fn publish_state(&self) {
+        let state = match self.lifecycle.phase() {
+            Phase::Dialing { .. }
+            | Phase::TlsHandshake { .. }
+            | Phase::Upgrading { .. }
+            | Phase::Authenticating { .. } => ClientState::Connecting,
+            Phase::Live(_) => ClientState::Live,
+            Phase::Closing { .. } => ClientState::Closing,
+            Phase::Backoff { .. } => ClientState::BackingOff,
+            // Published by `Shared::close`, with the reason.
+            Phase::Closed => return,
+        };
+        self.shared.transition(state, self.lifecycle.epoch());
+    }
+
+    /// Counts the messages that the kernel has taken by now.
+    pub(super) fn account(&mut self, stream: &Stream, out: &mut WriteBuffer) {
+        account(&self.shared, &mut self.settled, stream, out);
+    }
+
+    /// The session is over: what still waits in `out` never left.
+    pub(super) fn drop_unwritten(&mut self, out: &mut WriteBuffer) {
+        for sent in out.clear() {
+            if let Some(id) = sent.id {
+                self.drop_send(id, sent.payload_bytes);
+            }
+        }
+    }
+
+    /// A queued message will not be sent.
+    pub(super) fn drop_send(&mut self, id: SendId, payload_bytes: usize) {
+        self.shared.release(payload_bytes);
+        self.shared.counters.sends_dropped.add(1);
+        self.settled.settle(id);
+    }
+}
+
+/// Queues a message of the engine's own, which has no number.
+fn send_own(message: &WsMessage<'_>, writer: &mut FrameWriter<'_>) {
+    if writer.send(message) {
+        writer.out().mark(None, message.as_bytes().len());
+    }
+}
+
+fn account(shared: &Shared, settled: &mut Settled, stream: &Stream, out: &mut WriteBuffer) {
+    while let Some(sent) = out.written(stream.written_position()) {
+        shared.counters.messages_sent.add(1);
+        shared.counters.bytes_sent.add(sent.payload_bytes as u64);
+        if let Some(id) = sent.id {
+            shared.release(sent.payload_bytes);
+            settled.settle(id);
+        }
+    }
+}
+
+/// The way of an inline handler's message: straight to the socket, within the read that it answers.
+struct DirectOutlet<'a, 'b> {
+    shared: &'a Shared,
+    settled: &'a mut Settled,
+    write_error: &'a mut Option<DisconnectReason>,
+    writer: &'a mut FrameWriter<'b>,
+    stream: &'a mut Stream,
+    epoch: u64,
+    live: bool,
+}
+
+impl Outlet for DirectOutlet<'_, '_> {
+    fn send(&mut self, message: WsMessage<'_>, epoch: u64) -> Result<SendId> {
+        if epoch != self.epoch {
+            return Err(HyperSocketError::EpochChanged { current: self.epoch });
+        }
+        if !self.live || self.write_error.is_some() {
+            return Err(HyperSocketError::NotConnected);
+        }
+        let bytes = message.as_bytes().len();
+        self.shared.reserve(bytes)?;
+        if !self.writer.send(&message) {
+            self.shared.release(bytes);
+            return Err(HyperSocketError::NotConnected);
+        }
+        let id = self.shared.next_send_id();
+        let out = self.writer.out();
+        out.mark(Some(id), bytes);
+        if let Err(error) = self.stream.flush(out) {
+            *self.write_error = Some(DisconnectReason::Broken(error.to_string()));
+        }
+        account(self.shared, self.settled, self.stream, out);
+        Ok(id)
+    }
+}
+
+/// Which sends are settled: written, or known never to be. Inline sends overtake queued ones, so ids settle out of order.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// All ids up to this one are settled.
+    through: u64,
+    beyond: BTreeSet<u64>,
+}
+
+impl Settled {
+    pub(super) fn settle(&mut self, id: SendId) {
+        if id.0 != self.through + 1 {
+            self.beyond.insert(id.0);
+            return;
+        }
+        self.through = id.0;
+        while self.beyond.remove(&(self.through + 1)) {
+            self.through += 1;
+        }
+    }
+
+    /// The last send up to which all are settled.
+    pub(super) fn through(&self) -> Option<SendId> {
+        (self.through > 0).then_some(SendId(self.through))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_settle_through_only_without_a_hole() {
+        let mut settled = Settled::default();
+        assert_eq!(settled.through(), None);
+        for (id, through) in [(1, 1), (4, 1), (3, 1), (2, 4), (5, 5)] {
+            settled.settle(SendId(id));
+            assert_eq!(settled.through(), Some(SendId(through)), "after {id}");
+        }
+    }
+}

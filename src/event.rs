@@ -1,0 +1,66 @@
+//! What happens to a connection, as handlers and clients are told.
+
+use std::time::Duration;
+
+use crate::error::DisconnectReason;
+use crate::state::SendId;
+
+/// A change of the connection, put into every route's own queue, in its place among the messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionEvent {
+    /// The connection is live: authenticated where that was asked for. All following messages belong to this epoch.
+    Live {
+        /// Counts the live spells of this client, from 1.
+        epoch: u64,
+    },
+    /// The connection is gone. Everything that had fully arrived was delivered before this; what the venue sent from here
+    /// to the next `Live` is lost, so books must be built anew.
+    Lost {
+        /// The epoch that ended.
+        epoch: u64,
+        /// Why.
+        reason: DisconnectReason,
+        /// The last send whose bytes the kernel had taken entirely; later ones never left. `None`: not one left.
+        written_through: Option<SendId>,
+    },
+}
+
+/// What [`Client::events`](crate::Client::events) tells: the connection's changes and the faults that were survived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// The connection changed.
+    Connection(ConnectionEvent),
+    /// A dial failed; the next follows after `retry_in`.
+    DialFailed {
+        /// Counts the failed dials in a row, from 1.
+        attempt: usize,
+        /// Why.
+        reason: DisconnectReason,
+        /// The wait before the next dial.
+        retry_in: Duration,
+    },
+    /// The client is closed and will not dial again.
+    Closed {
+        /// Why: [`Shutdown`](DisconnectReason::Shutdown), or what made it give up.
+        reason: DisconnectReason,
+    },
+    /// A parser erred or panicked; the message was dropped.
+    ParseFailed {
+        /// The error or the panic's message.
+        error: String,
+    },
+    /// A handler erred or panicked; the route goes on.
+    HandlerFailed {
+        /// The route, as its `Debug` prints it.
+        route: String,
+        /// The error or the panic's message.
+        error: String,
+    },
+    /// A message had a route that nobody handles; it was dropped.
+    Unrouted {
+        /// The route, as its `Debug` prints it.
+        route: String,
+    },
+}

@@ -1,0 +1,143 @@
+//! The user's end of a route: the trait, and what comes with each message.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::error::Result;
+use crate::event::ConnectionEvent;
+use crate::message::WsMessage;
+use crate::state::SendId;
+
+/// Handles the messages of one route, one at a time, in order.
+///
+/// An error or a panic costs the one message: it is counted, reported as an event, and the route goes on.
+/// (With `panic = "abort"` nothing can be isolated: a panic ends the process.)
+pub trait MessageHandler<M>: Send + 'static {
+    /// Handles one message.
+    ///
+    /// # Errors
+    /// Any; it is counted in `handler_errors` and reported.
+    fn handle(&mut self, message: M) -> Result<()>;
+
+    /// Handles one message with what is known about its way here. By default calls [`handle`](Self::handle).
+    ///
+    /// # Errors
+    /// As for [`handle`](Self::handle).
+    fn handle_delivery(&mut self, message: M, _delivery: &mut Delivery<'_>) -> Result<()> {
+        self.handle(message)
+    }
+
+    /// The connection changed, exactly here between the messages.
+    fn on_event(&mut self, _event: &ConnectionEvent) {}
+
+    /// The queue was found empty after at least one message: a good place to publish what a burst has built up.
+    fn on_batch_end(&mut self) {}
+
+    /// The last call, after the last message.
+    fn on_stop(&mut self) {}
+}
+
+impl<M, F> MessageHandler<M> for F
+where
+    F: FnMut(M) -> Result<()> + Send + 'static,
+{
+    fn handle(&mut self, message: M) -> Result<()> {
+        self(message)
+    }
+}
+
+/// What is known about a message when it is handled, and the way to answer it.
+pub struct Delivery<'a> {
+    stamps: Stamps,
+    epoch: u64,
+    connection: ConnectionId,
+    outlet: &'a mut dyn Outlet,
+}
+
+impl<'a> Delivery<'a> {
+    pub(crate) fn new(origin: Origin, outlet: &'a mut dyn Outlet) -> Self {
+        Self { stamps: origin.stamps, epoch: origin.epoch, connection: origin.connection, outlet }
+    }
+
+    /// When the message passed which point.
+    pub fn stamps(&self) -> Stamps {
+        self.stamps
+    }
+
+    /// The live spell that the message arrived in.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The connection that the message arrived on.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Sends on the connection that the message came from, in its epoch: from an inline handler straight to the socket,
+    /// from a handler thread through the command queue.
+    ///
+    /// # Errors
+    /// [`EpochChanged`](crate::HyperSocketError::EpochChanged) where that session is over,
+    /// [`NotConnected`](crate::HyperSocketError::NotConnected),
+    /// [`WriteBufferFull`](crate::HyperSocketError::WriteBufferFull).
+    pub fn send(&mut self, message: WsMessage<'_>) -> Result<SendId> {
+        self.outlet.send(message, self.epoch)
+    }
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("connection", &self.connection)
+            .field("epoch", &self.epoch)
+            .field("stamps", &self.stamps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A way back to the socket that a message came from.
+pub(crate) trait Outlet {
+    fn send(&mut self, message: WsMessage<'_>, epoch: u64) -> Result<SendId>;
+}
+
+/// Where and when a message came in: travels with it to its handler.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) connection: ConnectionId,
+    pub(crate) epoch: u64,
+    pub(crate) stamps: Stamps,
+}
+
+/// Tells connections of one process apart; a client keeps it over all reconnects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub(crate) u32);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// When a message passed which point, on the monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamps {
+    received: Instant,
+}
+
+impl Stamps {
+    pub(crate) fn new(received: Instant) -> Self {
+        Self { received }
+    }
+
+    /// When the read that completed the message returned from the kernel; all messages of one read share it.
+    pub fn received(&self) -> Instant {
+        self.received
+    }
+
+    /// The time from [`received`](Self::received) to now.
+    pub fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.received)
+    }
+}

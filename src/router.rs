@@ -1,0 +1,130 @@
+//! From a raw message to a typed one and its route: the user's trait, and what it may use while parsing.
+
+use std::fmt::{self, Debug};
+use std::hash::Hash;
+
+use crate::error::Result;
+use crate::message::WsMessage;
+
+/// Parses raw messages and says which route each belongs to.
+///
+/// All methods run on the thread that reads the socket, one message at a time and in the order of arrival. A method that
+/// errs or panics costs that one message: it is counted, reported as an event, and the connection goes on.
+pub trait MessageRouter: Send + Sync + 'static {
+    /// What handlers get. Keep it small: it is moved through a queue.
+    type Message: Send + Debug + 'static;
+    /// What tells routes apart. It is compared and hashed for every message, so prefer a small `Copy` type to a `String`.
+    type RouteKey: Clone + Eq + Hash + Send + Debug + 'static;
+
+    /// Parses one message, lent from the receive buffer: no copy was made of it.
+    ///
+    /// # Errors
+    /// [`Parse`](crate::HyperSocketError::Parse) or any other error where the message cannot be read, and
+    /// [`Skip`](crate::HyperSocketError::Skip) where it is of no interest.
+    fn parse(&self, message: WsMessage<'_>) -> Result<Self::Message>;
+
+    /// The route of a parsed message.
+    fn route_key(&self, message: &Self::Message) -> Self::RouteKey;
+
+    /// Parses one raw message into any number of typed ones; by default into the one of [`parse`](Self::parse).
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse). What was pushed before the error is delivered.
+    fn parse_each(&self, raw: WsMessage<'_>, out: &mut Parsed<'_, Self::Message>) -> Result<()> {
+        out.push(self.parse(raw)?);
+        Ok(())
+    }
+
+    /// Splits one connection over parser lanes: raw messages with the same key stay in order. All messages of one route
+    /// must give the same key. By default there is one key for all.
+    fn shard_key(&self, _raw: &WsMessage<'_>) -> u64 {
+        0
+    }
+
+    /// The venue's own numbering of this message, where it has one.
+    fn sequence(&self, _message: &Self::Message) -> Option<Sequence> {
+        None
+    }
+
+    /// The venue's own time of this message, in Unix nanoseconds, where it gives one.
+    fn event_time_ns(&self, _message: &Self::Message) -> Option<u64> {
+        None
+    }
+
+    /// Whether this raw message answers a subscription, and how.
+    fn subscription_reply(&self, _raw: &WsMessage<'_>) -> Option<SubscriptionReply> {
+        None
+    }
+}
+
+/// The venue's numbering of a message: it covers `first..=last` of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sequence {
+    /// Which of the connection's numbered streams; messages of different streams are not compared.
+    pub stream: u64,
+    /// The first number that the message covers.
+    pub first: u64,
+    /// The last number that the message covers; equal to `first` for most venues.
+    pub last: u64,
+}
+
+/// What a venue answered to a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscriptionReply {
+    /// The subscription is in force.
+    Accepted,
+    /// The venue refused it, in its own words.
+    Rejected(String),
+}
+
+/// Where [`MessageRouter::parse_each`] puts its messages, with scratch memory of the parsing thread.
+#[derive(Debug)]
+pub struct Parsed<'a, M> {
+    messages: &'a mut Vec<M>,
+    scratch: &'a mut Scratch,
+}
+
+impl<'a, M> Parsed<'a, M> {
+    /// Collects into `messages`. For testing a router without an engine.
+    pub fn new(messages: &'a mut Vec<M>, scratch: &'a mut Scratch) -> Self {
+        Self { messages, scratch }
+    }
+
+    /// Hands on one message.
+    pub fn push(&mut self, message: M) {
+        self.messages.push(message);
+    }
+
+    /// The parsing thread's scratch memory.
+    pub fn scratch(&mut self) -> &mut Scratch {
+        self.scratch
+    }
+
+    /// Both at once, for messages that are pushed while the scratch memory is still borrowed.
+    pub fn split(&mut self) -> (&mut Scratch, &mut Vec<M>) {
+        (self.scratch, self.messages)
+    }
+}
+
+/// Memory that a parsing thread uses again for every message: a byte copy and simd-json's buffers.
+#[derive(Default)]
+pub struct Scratch {
+    bytes: Vec<u8>,
+    buffers: simd_json::Buffers,
+}
+
+impl Scratch {
+    /// A writable copy of `raw`, as simd-json wants it, with the buffers to parse it without an allocation.
+    pub fn copy(&mut self, raw: &[u8]) -> (&mut [u8], &mut simd_json::Buffers) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(raw);
+        (&mut self.bytes, &mut self.buffers)
+    }
+}
+
+impl Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").field("bytes", &self.bytes.capacity()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! What a venue is started with. Invariant: what cannot be played is refused by [`VenueBuilder::start`], before a socket
+//! is opened.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::acceptor::Shared;
+use super::certificate::Certificate;
+use super::feed::Program;
+use super::hyperliquid::Market;
+use super::listening::Reserved;
+use super::recording::Recording;
+use super::replay::Reel;
+use super::tally::Tally;
+use super::venue::Venue;
+
+/// How fast a recording is played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// With the pauses with which it was received.
+    Recorded,
+    /// So many times as fast.
+    Factor(f64),
+    /// As fast as the client reads.
+    FlatOut,
+}
+
+/// A venue to be started, from [`Venue::scripted`], [`Venue::hyperliquid`] or [`Venue::replay`].
+#[derive(Debug)]
+#[must_use = "a venue plays nothing before `start`"]
+pub struct VenueBuilder {
+    script: Script,
+    tls: bool,
+    port: u16,
+    rate_per_sec: f64,
+    pace: Option<Pace>,
+    seed: u64,
+    ignores_close: bool,
+    starts_on_connect: bool,
+    closes_at_end: bool,
+}
+
+#[derive(Debug)]
+enum Script {
+    Scripted,
+    Hyperliquid(Vec<String>),
+    Replay(Recording),
+}
+
+impl VenueBuilder {
+    pub(super) fn scripted() -> Self {
+        Self::new(Script::Scripted)
+    }
+
+    pub(super) fn hyperliquid(coins: Vec<String>) -> Self {
+        Self::new(Script::Hyperliquid(coins))
+    }
+
+    pub(super) fn replay(recording: Recording) -> Self {
+        Self::new(Script::Replay(recording))
+    }
+
+    fn new(script: Script) -> Self {
+        VenueBuilder {
+            script,
+            tls: false,
+            port: 0,
+            rate_per_sec: 10.0,
+            pace: None,
+            seed: 1,
+            ignores_close: false,
+            starts_on_connect: false,
+            closes_at_end: false,
+        }
+    }
+
+    /// Speaks wss, under a certificate authority of its own: [`Venue::root_certificate_der`].
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// The port; 0, the default, is any free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Hyperliquid: books per second on each subscribed coin, 10 unless told. For two books there is one best bid and
+    /// offer, and for four one trades message, to those who subscribed to them.
+    pub fn rate_per_sec(mut self, rate_per_sec: f64) -> Self {
+        self.rate_per_sec = rate_per_sec;
+        self
+    }
+
+    /// As fast as the client reads.
+    pub fn flat_out(mut self) -> Self {
+        self.rate_per_sec = f64::INFINITY;
+        self.pace(Pace::FlatOut)
+    }
+
+    /// Replay: as recorded unless told, or flat out if the recording has no times.
+    pub fn pace(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
+        self
+    }
+
+    /// Hyperliquid: the prices follow from the seed, the coin and the session's number.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Never answers a client's Close frame, and goes on sending behind it.
+    pub fn ignore_close(mut self) -> Self {
+        self.ignores_close = true;
+        self
+    }
+
+    /// Replay: starts right behind the upgrade, instead of at the client's first message.
+    pub fn replay_on_connect(mut self) -> Self {
+        self.starts_on_connect = true;
+        self
+    }
+
+    /// Replay: sends a Close 1000 behind the last message, instead of staying open.
+    pub fn close_after_replay(mut self) -> Self {
+        self.closes_at_end = true;
+        self
+    }
+
+    /// Listens, and returns once clients may dial.
+    pub fn start(self) -> io::Result<Venue> {
+        let mut coins = Vec::new();
+        let program = match self.script {
+            Script::Scripted => Program::Scripted,
+            Script::Hyperliquid(named) => {
+                if self.rate_per_sec.is_nan() || self.rate_per_sec <= 0.0 {
+                    return Err(invalid("the rate of books must be above zero"));
+                }
+                coins.clone_from(&named);
+                let market = Market::new(named, self.rate_per_sec, self.seed);
+                Program::Hyperliquid(Arc::new(market))
+            }
+            Script::Replay(recording) => {
+                let pace = match (self.pace, recording.received_ns()) {
+                    (Some(pace), _) => pace,
+                    (None, Some(_)) => Pace::Recorded,
+                    (None, None) => Pace::FlatOut,
+                };
+                if matches!(pace, Pace::Factor(factor) if factor.is_nan() || factor <= 0.0) {
+                    return Err(invalid("the factor of a pace must be above zero"));
+                }
+                let mut reel = Reel::new(&recording, pace).ok_or_else(|| {
+                    invalid("the recording has no receive times: it can only be played flat out")
+                })?;
+                reel.starts_on_connect = self.starts_on_connect;
+                reel.closes_at_end = self.closes_at_end;
+                Program::Replay(Arc::new(reel))
+            }
+        };
+        let certificate = match self.tls {
+            true => Some(Certificate::generate()?),
+            false => None,
+        };
+        let (sessions, upgraded) = crossbeam_channel::unbounded();
+        let (replayed, replays) = crossbeam_channel::unbounded();
+        let shared = Shared {
+            program,
+            tally: Tally::new(coins.len(), replayed),
+            plans: Mutex::new(VecDeque::new()),
+            sessions,
+            tls: certificate.as_ref().map(|c| Arc::clone(&c.config)),
+            ignores_close: self.ignores_close,
+        };
+        let reserved = Reserved::bind(self.port)?;
+        Venue::start(
+            Arc::new(shared),
+            reserved,
+            certificate,
+            coins,
+            upgraded,
+            replays,
+        )
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}

@@ -1,0 +1,453 @@
+//! The thread of one connection. Invariants: only it touches the socket; our Close goes out alone, after everything
+//! before it was taken by the kernel and counted, so that a client that reads to the Close has read what was counted.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::{Events, Interest, Poll, Token};
+use tungstenite::Message;
+
+use super::acceptor::Shared;
+use super::clock::{self, Stamp};
+use super::command::{Command, Commander, Ending, FENCE, ReportReceivers, ReportSenders, reports};
+use super::feed::{Due, Feed};
+use super::frames::{FrameReader, Opcode, close_payload};
+use super::link::{Arrival, Link};
+use super::outbox::{Flushed, Outbox};
+use super::session::{Received, Session};
+use super::tally::Counted;
+use super::upgrade::{self, Parsed, Request, UpgradePlan};
+
+const SOCKET: Token = Token(0);
+pub(super) const WAKER: Token = Token(1);
+
+/// Reads per turn: a client that floods delays what we send by at most this many reads of 64 KiB.
+const READS_PER_TURN: usize = 16;
+/// How long we wait for the client's FIN after ours; closing earlier could turn our FIN into an RST.
+const LINGER: Duration = Duration::from_secs(1);
+/// The same when the venue stops, where a test waits for it.
+const LINGER_AT_STOP: Duration = Duration::from_millis(100);
+
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    poll: Poll,
+    link: Link,
+    readable: bool,
+    writable: bool,
+    phase: Phase,
+    flow: Flow,
+    /// The session's number, 0 before the upgrade.
+    number: u64,
+    commander: Commander,
+    commands: Receiver<Command>,
+    /// Commands taken and not executed yet.
+    script: VecDeque<Command>,
+    reports: ReportSenders,
+    feed: Feed,
+    inbound: Vec<u8>,
+    frames: FrameReader,
+    outbox: Outbox,
+}
+
+enum Phase {
+    /// The request head is being read; the plan says how it will be answered.
+    Upgrading(UpgradePlan, ReportReceivers),
+    /// The 101 is due at the instant.
+    Delaying(Instant, Request, ReportReceivers),
+    /// The request was read and is never answered.
+    Mute,
+    /// Frames go both ways.
+    Live,
+    /// The client's Close came: ours, with its code, goes out once all before it is in the kernel.
+    Answering(Option<u16>),
+    /// Our Close went first: the client's is awaited.
+    Closing,
+    /// Both Closes are done: TLS says goodbye, then comes the FIN.
+    Parting,
+    /// FIN once all before it is in the kernel.
+    Finishing,
+    /// Our FIN is out: reads until the client's comes, but no longer than to the instant.
+    Lingering(Instant),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Running,
+    Stalled,
+}
+
+/// What a turn leaves to do.
+enum Next {
+    /// Another turn, without waiting.
+    Again,
+    /// Nothing before a command, the socket, or the instant.
+    Wait(Option<Instant>),
+    /// The connection is over.
+    End,
+}
+
+impl Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mut link: Link,
+        poll: Poll,
+        plan: UpgradePlan,
+        commander: Commander,
+        commands: Receiver<Command>,
+    ) -> io::Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry()
+            .register(&mut link.stream, SOCKET, interest)?;
+        let (reports, receivers) = reports();
+        Ok(Connection {
+            shared,
+            poll,
+            link,
+            readable: true,
+            writable: true,
+            phase: Phase::Upgrading(plan, receivers),
+            flow: Flow::Running,
+            number: 0,
+            commander,
+            commands,
+            script: VecDeque::new(),
+            reports,
+            feed: Feed::Scripted,
+            inbound: Vec::new(),
+            frames: FrameReader::new(),
+            outbox: Outbox::new(),
+        })
+    }
+
+    /// Turns until the connection is over. An error of the socket, or of the client's TLS, is an end like any other.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(16);
+        loop {
+            let now = clock::read();
+            let timeout = match self.turn(now) {
+                Ok(Next::Again) => Some(Duration::ZERO),
+                Ok(Next::Wait(None)) => None,
+                Ok(Next::Wait(Some(until))) => Some(until.saturating_duration_since(now.at)),
+                Ok(Next::End) => return,
+                Err(_) => {
+                    // Lets the client have the TLS alert that says why.
+                    let _ = self.outbox.flush(&mut self.link, &self.shared.tally);
+                    return;
+                }
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+            for event in events.iter().filter(|event| event.token() == SOCKET) {
+                self.readable |= event.is_readable() || event.is_read_closed();
+                self.writable |= event.is_writable() || event.is_error();
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Stamp) -> io::Result<Next> {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Stop(ending) => return self.leave(ending, now),
+                command => self.script.push_back(command),
+            }
+        }
+        if let Next::End = self.obey(now)? {
+            return Ok(Next::End);
+        }
+        if self.flow == Flow::Stalled {
+            return Ok(Next::Wait(None));
+        }
+        if let Next::End = self.hear(now)? {
+            return Ok(Next::End);
+        }
+        let due = self.speak(now);
+        let mut drained = self.flush()? == Flushed::Drained;
+        while drained && self.advance(now) {
+            drained = self.flush()? == Flushed::Drained;
+        }
+
+        let until = match (&self.phase, due) {
+            (Phase::Lingering(until), _) if *until <= now.at => return Ok(Next::End),
+            (Phase::Lingering(until) | Phase::Delaying(until, ..), _) => Some(*until),
+            (_, Due::At(until)) => Some(until),
+            (_, Due::WhenRoom) if drained => return Ok(Next::Again),
+            _ => None,
+        };
+        let may_read = self.readable && !self.outbox.is_flooded();
+        let may_obey = drained && !self.script.is_empty();
+        if may_read || may_obey {
+            return Ok(Next::Again);
+        }
+        Ok(Next::Wait(until))
+    }
+
+    /// The venue stops: what the socket takes at once is still sent.
+    fn leave(&mut self, ending: Ending, now: Stamp) -> io::Result<Next> {
+        let was_stalled = self.flow == Flow::Stalled;
+        self.flow = Flow::Running;
+        self.script.clear();
+        if ending == Ending::Rst {
+            self.link.arm_rst();
+            return Ok(Next::End);
+        }
+        if !was_stalled {
+            self.flush()?;
+        }
+        self.link.shut();
+        self.writable = false;
+        let until = now.at + LINGER_AT_STOP;
+        self.phase = Phase::Lingering(until);
+        Ok(Next::Wait(Some(until)))
+    }
+
+    /// Executes commands up to the first that has to wait.
+    fn obey(&mut self, now: Stamp) -> io::Result<Next> {
+        loop {
+            let next = match self.flow {
+                Flow::Stalled => self.script.iter().position(Command::breaks_stall),
+                Flow::Running => match self.script.front() {
+                    Some(front) if front.awaits_drain() && !self.outbox.is_drained() => None,
+                    Some(_) => Some(0),
+                    None => None,
+                },
+            };
+            let Some(command) = next.and_then(|index| self.script.remove(index)) else {
+                return Ok(Next::Again);
+            };
+            let is_live = matches!(self.phase, Phase::Live);
+            match command {
+                Command::Data(opcode, payload) if is_live => {
+                    self.outbox.stage(opcode, &payload, Counted::Message);
+                }
+                Command::Ping(payload) if is_live => {
+                    self.outbox.stage_control(Opcode::Ping, &payload);
+                }
+                Command::Raw(bytes) if is_live => {
+                    self.outbox.stage_raw(&bytes);
+                    self.flush()?;
+                }
+                Command::Close(code, reason) if is_live => {
+                    let payload = close_payload(Some(code), &reason);
+                    self.outbox.stage_control(Opcode::Close, &payload);
+                    self.phase = Phase::Closing;
+                }
+                // Behind a Close nothing more may be sent.
+                Command::Data(..) | Command::Ping(_) | Command::Raw(_) | Command::Close(..) => {}
+                Command::Flush(done) => drop(done.send(())),
+                Command::DropFin => {
+                    if self.flow == Flow::Stalled {
+                        return self.leave(Ending::Fin, now);
+                    }
+                    self.phase = Phase::Finishing;
+                }
+                Command::DropRst => {
+                    if self.flow == Flow::Running {
+                        self.flush()?;
+                    }
+                    return self.leave(Ending::Rst, now);
+                }
+                Command::Stall => self.flow = Flow::Stalled,
+                Command::Resume => self.flow = Flow::Running,
+                Command::Stop(ending) => return self.leave(ending, now),
+            }
+        }
+    }
+
+    fn hear(&mut self, now: Stamp) -> io::Result<Next> {
+        for _ in 0..READS_PER_TURN {
+            if !self.readable || self.outbox.is_flooded() {
+                break;
+            }
+            match self.link.read(&mut self.inbound)? {
+                Arrival::Bytes => self.digest(now),
+                Arrival::Dry => self.readable = false,
+                Arrival::End => return Ok(Next::End),
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    fn digest(&mut self, now: Stamp) {
+        match &self.phase {
+            Phase::Upgrading(..) => self.read_request(now),
+            // What a client sends before the 101 waits for it.
+            Phase::Delaying(..) => {}
+            Phase::Live | Phase::Closing => self.read_frames(now),
+            Phase::Mute
+            | Phase::Answering(_)
+            | Phase::Parting
+            | Phase::Finishing
+            | Phase::Lingering(_) => self.inbound.clear(),
+        }
+    }
+
+    fn read_request(&mut self, now: Stamp) {
+        let request = match upgrade::parse(&self.inbound) {
+            Parsed::Partial => return,
+            Parsed::Bad(why) => return self.refuse(&why),
+            Parsed::Whole(request, length) => {
+                self.inbound.drain(..length);
+                request
+            }
+        };
+        let Phase::Upgrading(plan, receivers) =
+            std::mem::replace(&mut self.phase, Phase::Finishing)
+        else {
+            unreachable!("a request is read only while upgrading");
+        };
+        match plan {
+            UpgradePlan::Accept => self.accept(request, receivers, now),
+            UpgradePlan::Delay(delay) => {
+                self.phase = Phase::Delaying(now.at + delay, request, receivers);
+            }
+            UpgradePlan::Reject { status, headers } => {
+                self.outbox
+                    .stage_raw(&upgrade::rejection(status, &headers, ""));
+            }
+            UpgradePlan::Stall => self.phase = Phase::Mute,
+            UpgradePlan::Raw(bytes) => self.outbox.stage_raw(&bytes),
+        }
+    }
+
+    fn accept(&mut self, request: Request, receivers: ReportReceivers, now: Stamp) {
+        match request.accept() {
+            Ok(response) => self.outbox.stage_raw(&response),
+            Err(lacks) => return self.refuse(lacks),
+        }
+        self.phase = Phase::Live;
+        self.number = self.shared.tally.open_session();
+        self.feed = self.shared.program.feed(self.number);
+        self.feed.upgraded(now);
+        let session = Session::new(self.number, request, self.commander.clone(), receivers);
+        // Fails only when the venue is being dropped.
+        let _ = self.shared.sessions.send(session);
+        self.read_frames(now);
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.shared.tally.blame(self.number, why.to_owned());
+        self.outbox.stage_raw(&upgrade::rejection(400, &[], why));
+        self.phase = Phase::Finishing;
+    }
+
+    fn read_frames(&mut self, now: Stamp) {
+        self.frames.push(&self.inbound);
+        self.inbound.clear();
+        while let Some(message) = self.frames.next() {
+            match message {
+                Ok(message) => self.take(message, now),
+                Err(fault) => {
+                    self.shared.tally.blame(self.number, fault);
+                    self.phase = match self.phase {
+                        Phase::Live => Phase::Answering(Some(1002)),
+                        _ => Phase::Finishing,
+                    };
+                }
+            }
+        }
+    }
+
+    /// A report that nobody can receive, because the test dropped its session, is dropped too.
+    fn take(&mut self, message: Message, now: Stamp) {
+        let is_live = matches!(self.phase, Phase::Live);
+        match message {
+            Message::Text(text) => {
+                self.shared.tally.hear(self.number, text.as_str());
+                if is_live {
+                    self.feed.heard(Some(text.as_str()), now, &mut self.outbox);
+                }
+                let report = Received::Text(text.as_str().to_owned());
+                let _ = self.reports.messages.send(report);
+            }
+            Message::Binary(payload) => {
+                if is_live {
+                    self.feed.heard(None, now, &mut self.outbox);
+                }
+                let report = Received::Binary(payload.to_vec());
+                let _ = self.reports.messages.send(report);
+            }
+            Message::Ping(payload) => {
+                if is_live {
+                    self.outbox.stage_control(Opcode::Pong, &payload);
+                }
+                let _ = self.reports.pings.send(payload.to_vec());
+            }
+            Message::Pong(payload) => {
+                let channel = if payload.starts_with(FENCE) {
+                    &self.reports.fences
+                } else {
+                    &self.reports.pongs
+                };
+                let _ = channel.send(payload.to_vec());
+            }
+            Message::Close(frame) => {
+                let code = frame.map(|frame| u16::from(frame.code));
+                let _ = self.reports.closes.send(code);
+                if !is_live {
+                    self.phase = Phase::Parting;
+                } else if !self.shared.ignores_close {
+                    self.phase = Phase::Answering(code);
+                }
+            }
+            Message::Frame(_) => unreachable!("tungstenite gives no bare frames when reading"),
+        }
+    }
+
+    /// Lets the feed stage what is due, unless a command waits for the outbox to drain.
+    fn speak(&mut self, now: Stamp) -> Due {
+        let is_held = self.script.front().is_some_and(Command::awaits_drain);
+        if is_held || !matches!(self.phase, Phase::Live) {
+            return Due::Never;
+        }
+        let due = self.feed.emit(now, &mut self.outbox);
+        if let Due::Over = due {
+            self.script.push_back(Command::Close(1000, String::new()));
+        }
+        due
+    }
+
+    fn flush(&mut self) -> io::Result<Flushed> {
+        if !self.writable {
+            return Ok(Flushed::Blocked);
+        }
+        let flushed = self.outbox.flush(&mut self.link, &self.shared.tally)?;
+        self.writable = flushed == Flushed::Drained;
+        Ok(flushed)
+    }
+
+    /// Moves on, where the outbox being drained allows it; whether that staged anything.
+    fn advance(&mut self, now: Stamp) -> bool {
+        match std::mem::replace(&mut self.phase, Phase::Mute) {
+            Phase::Delaying(until, request, receivers) if until <= now.at => {
+                self.accept(request, receivers, now);
+                true
+            }
+            Phase::Answering(code) => {
+                let payload = close_payload(code, "");
+                self.outbox.stage_control(Opcode::Close, &payload);
+                self.phase = Phase::Parting;
+                true
+            }
+            Phase::Parting => {
+                self.link.close_notify();
+                self.phase = Phase::Finishing;
+                true
+            }
+            Phase::Finishing => {
+                self.link.shut();
+                self.phase = Phase::Lingering(now.at + LINGER);
+                false
+            }
+            unmoved => {
+                self.phase = unmoved;
+                false
+            }
+        }
+    }
+}

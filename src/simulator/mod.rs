@@ -1,0 +1,50 @@
+//! A venue on loopback, for tests and benches: a WebSocket server that a script, a recording or an imitation of
+//! Hyperliquid drives. Invariant: nothing in here uses the engine it tests, so that no bug can hide by being on both
+//! sides of the wire.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use hypersockets::simulator::Venue;
+//! # fn main() -> std::io::Result<()> {
+//! let venue = Venue::hyperliquid(["BTC", "ETH"]).tls().rate_per_sec(50.0).start()?;
+//! // ... a client dials venue.url(), trusting venue.root_certificate_der() ...
+//! let session = venue.next_session(Duration::from_secs(5))?;
+//! session.assert_received(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#);
+//! session.drop_rst();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Threads: one accepts (`venue-accept`), and each connection has its own (`venue-1`, `venue-2`, ...). A [`Session`] or
+//! a [`Venue`] never touches a socket: it sends a command to the thread that owns it. All threads are joined by
+//! [`Venue::stop`] and by dropping the [`Venue`].
+
+mod acceptor;
+mod book;
+mod builder;
+mod certificate;
+mod clock;
+mod command;
+mod connection;
+mod feed;
+mod frames;
+mod hyperliquid;
+mod link;
+mod listening;
+mod outbox;
+mod recording;
+mod replay;
+mod session;
+mod tally;
+mod upgrade;
+mod venue;
+
+#[cfg(test)]
+mod tests;
+
+pub use builder::{Pace, VenueBuilder};
+pub use command::Ending;
+pub use recording::Recording;
+pub use session::{Received, Session};
+pub use upgrade::UpgradePlan;
+pub use venue::Venue;

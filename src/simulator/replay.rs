@@ -1,0 +1,127 @@
+//! Plays a recording to one session. Invariant: every frame once, in order, none before it is due.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::builder::Pace;
+use super::clock::Stamp;
+use super::feed::Due;
+use super::frames;
+use super::outbox::Outbox;
+use super::recording::Recording;
+use super::tally::Counted;
+
+/// A recording made ready to be played: its frames encoded, its times set against its first.
+pub(super) struct Reel {
+    frames: Vec<u8>,
+    ends: Vec<usize>,
+    /// Empty when it plays flat out.
+    offsets: Vec<Duration>,
+    pub(super) starts_on_connect: bool,
+    pub(super) closes_at_end: bool,
+}
+
+impl Reel {
+    /// `None` if the pace wants receive times that the recording lacks.
+    pub(super) fn new(recording: &Recording, pace: Pace) -> Option<Self> {
+        let factor = match pace {
+            Pace::FlatOut => None,
+            Pace::Recorded => Some(1.0),
+            Pace::Factor(factor) => Some(factor),
+        };
+        let offsets = match factor {
+            None => Vec::new(),
+            Some(factor) => {
+                let times = recording.received_ns()?;
+                let first = times.first().copied().unwrap_or(0);
+                let offset = |time: &u64| {
+                    Duration::from_nanos((time.saturating_sub(first) as f64 / factor) as u64)
+                };
+                times.iter().map(offset).collect()
+            }
+        };
+        let mut frames = Vec::new();
+        let mut ends = Vec::with_capacity(recording.len());
+        for payload in recording.messages() {
+            frames::append(&mut frames, recording.opcode(), payload);
+            ends.push(frames.len());
+        }
+        Some(Reel {
+            frames,
+            ends,
+            offsets,
+            starts_on_connect: false,
+            closes_at_end: false,
+        })
+    }
+}
+
+pub(super) struct ReplayFeed {
+    reel: Arc<Reel>,
+    progress: Progress,
+}
+
+enum Progress {
+    /// The session has not given the start signal.
+    Waiting,
+    /// So many frames have been staged.
+    Playing { since: Instant, next: usize },
+    /// All have.
+    Over,
+}
+
+impl ReplayFeed {
+    pub(super) fn new(reel: Arc<Reel>) -> Self {
+        ReplayFeed {
+            reel,
+            progress: Progress::Waiting,
+        }
+    }
+
+    pub(super) fn upgraded(&mut self, now: Stamp) {
+        if self.reel.starts_on_connect {
+            self.start(now);
+        }
+    }
+
+    pub(super) fn heard(&mut self, now: Stamp) {
+        if matches!(self.progress, Progress::Waiting) {
+            self.start(now);
+        }
+    }
+
+    fn start(&mut self, now: Stamp) {
+        self.progress = Progress::Playing {
+            since: now.at,
+            next: 0,
+        };
+    }
+
+    pub(super) fn emit(&mut self, now: Stamp, outbox: &mut Outbox) -> Due {
+        let Progress::Playing { since, next } = &mut self.progress else {
+            return Due::Never;
+        };
+        let reel = &self.reel;
+        while *next < reel.ends.len() {
+            if !outbox.has_room() {
+                return Due::WhenRoom;
+            }
+            if let Some(offset) = reel.offsets.get(*next) {
+                let due = *since + *offset;
+                if due > now.at {
+                    return Due::At(due);
+                }
+            }
+            let start = next.checked_sub(1).map_or(0, |before| reel.ends[before]);
+            outbox.stage_frame(&reel.frames[start..reel.ends[*next]]);
+            *next += 1;
+        }
+        outbox.mark(Counted::ReplayEnd);
+        self.progress = Progress::Over;
+        if reel.closes_at_end {
+            Due::Over
+        } else {
+            Due::Never
+        }
+    }
+}

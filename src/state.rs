@@ -1,0 +1,260 @@
+//! What a client's loop and its handles share. The loop writes the state; anyone reads it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::clock;
+use crate::config::Limits;
+use crate::error::{DisconnectReason, HyperSocketError, Result};
+use crate::event::ClientEvent;
+use crate::halted::HaltedMember;
+use crate::handler::ConnectionId;
+use crate::metrics::ConnectionCounters;
+
+/// Numbers what a client sends, in the order of queueing. Larger is later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SendId(pub(crate) u64);
+
+impl fmt::Display for SendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a client stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientState {
+    /// Dialing, in the TLS handshake, upgrading or authenticating.
+    Connecting,
+    /// Messages flow.
+    Live,
+    /// Waiting for the next dial.
+    BackingOff,
+    /// Saying goodbye.
+    Closing,
+    /// Shut down.
+    Closed,
+    /// Gave up for good.
+    Failed,
+}
+
+/// See the module. One per client, over all its connections.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: ConnectionId,
+    /// State in the low bits, epoch above: read together, so that a send is judged by one look.
+    state: AtomicU64,
+    /// Payload bytes queued and not yet taken by the kernel.
+    queued_bytes: AtomicUsize,
+    /// The most that may be queued for writing, in payload bytes; set before the client is built.
+    pub(crate) max_queued_bytes: AtomicUsize,
+    /// Why the client closed; set before the state says so.
+    ending: Mutex<Option<DisconnectReason>>,
+    changed: Condvar,
+    /// The last id given. Held while queueing: ids must be in the order of the queue, or `written_through` would lie.
+    pub(crate) last_send: Mutex<u64>,
+    pub(crate) counters: ConnectionCounters,
+    events: (Sender<ClientEvent>, Receiver<ClientEvent>),
+    pub(crate) shutdown_requested: AtomicBool,
+    pub(crate) halted: Mutex<Option<HaltedMember>>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Arc<Self> {
+        static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
+            id: ConnectionId(u32::try_from(id).unwrap_or(u32::MAX)),
+            state: AtomicU64::new(pack(ClientState::Connecting, 0)),
+            queued_bytes: AtomicUsize::new(0),
+            max_queued_bytes: AtomicUsize::new(Limits::default().max_queued_bytes),
+            ending: Mutex::new(None),
+            changed: Condvar::new(),
+            last_send: Mutex::new(0),
+            counters: ConnectionCounters::default(),
+            events: bounded(EVENTS_BOUND),
+            shutdown_requested: AtomicBool::new(false),
+            halted: Mutex::new(None),
+        })
+    }
+
+    /// The state, and the epoch of the latest live spell.
+    pub(crate) fn state(&self) -> (ClientState, u64) {
+        unpack(self.state.load(Ordering::Acquire))
+    }
+
+    /// The loop tells where the client stands now.
+    pub(crate) fn transition(&self, state: ClientState, epoch: u64) {
+        let packed = pack(state, epoch);
+        if self.state.swap(packed, Ordering::AcqRel) == packed {
+            return;
+        }
+        if let Some(member) = lock(&self.halted).as_mut() {
+            member.set_down(matches!(state, ClientState::Connecting | ClientState::BackingOff | ClientState::Failed));
+        }
+        drop(self.lock_ending());
+        self.changed.notify_all();
+    }
+
+    /// The client is over.
+    pub(crate) fn close(&self, reason: &DisconnectReason, epoch: u64) {
+        *self.lock_ending() = Some(reason.clone());
+        let state = match reason {
+            DisconnectReason::Shutdown => ClientState::Closed,
+            _ => ClientState::Failed,
+        };
+        self.transition(state, epoch);
+    }
+
+    /// Waits until live.
+    pub(crate) fn wait_live(&self, deadline: Instant) -> Result<()> {
+        self.wait_until(deadline, |state, ending| match state {
+            ClientState::Live => Some(Ok(())),
+            ClientState::Closed | ClientState::Failed => Some(Err(closed(ending))),
+            _ => None,
+        })
+    }
+
+    /// Waits until closed or failed.
+    pub(crate) fn wait_closed(&self, deadline: Instant) -> Result<()> {
+        self.wait_until(deadline, |state, _| {
+            matches!(state, ClientState::Closed | ClientState::Failed).then_some(Ok(()))
+        })
+    }
+
+    /// Why the client closed, where it has.
+    pub(crate) fn ending(&self) -> Option<DisconnectReason> {
+        self.lock_ending().clone()
+    }
+
+    fn wait_until(
+        &self,
+        deadline: Instant,
+        mut outcome: impl FnMut(ClientState, Option<&DisconnectReason>) -> Option<Result<()>>,
+    ) -> Result<()> {
+        let begin = clock::now();
+        let mut ending = self.lock_ending();
+        loop {
+            if let Some(outcome) = outcome(self.state().0, ending.as_ref()) {
+                return outcome;
+            }
+            let now = clock::now();
+            if now >= deadline {
+                return Err(HyperSocketError::TimedOut(deadline.saturating_duration_since(begin)));
+            }
+            ending = self.changed.wait_timeout(ending, deadline - now).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock_ending(&self) -> MutexGuard<'_, Option<DisconnectReason>> {
+        lock(&self.ending)
+    }
+
+    /// Sets bytes aside for a message that is about to be queued.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<()> {
+        let limit_bytes = self.max_queued_bytes.load(Ordering::Relaxed);
+        let queued_bytes = self.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
+        // An empty queue takes a message of any size, or a large one could never be sent.
+        if queued_bytes > 0 && queued_bytes.saturating_add(bytes) > limit_bytes {
+            self.release(bytes);
+            return Err(HyperSocketError::WriteBufferFull { queued_bytes, limit_bytes });
+        }
+        Ok(())
+    }
+
+    /// An id for a message that skips the queue, behind all ids given so far.
+    pub(crate) fn next_send_id(&self) -> SendId {
+        let mut last = lock(&self.last_send);
+        *last += 1;
+        SendId(*last)
+    }
+
+    /// The kernel took these bytes, or they were dropped.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Tells whoever listens; `event` is only made where there is room for it.
+    pub(crate) fn report(&self, event: impl FnOnce() -> ClientEvent) {
+        if self.events.0.is_full() {
+            return self.counters.events_dropped.add_shared(1);
+        }
+        if let Err(TrySendError::Full(_)) = self.events.0.try_send(event()) {
+            self.counters.events_dropped.add_shared(1);
+        }
+    }
+
+    pub(crate) fn events(&self) -> &Receiver<ClientEvent> {
+        &self.events.1
+    }
+}
+
+/// A poisoned lock only means that a thread panicked while holding plain data that is still valid.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn closed(ending: Option<&DisconnectReason>) -> HyperSocketError {
+    match ending {
+        Some(reason) => HyperSocketError::Closed(reason.clone()),
+        None => HyperSocketError::NotConnected,
+    }
+}
+
+fn pack(state: ClientState, epoch: u64) -> u64 {
+    epoch << 3 | state as u64
+}
+
+fn unpack(packed: u64) -> (ClientState, u64) {
+    let state = match packed & 7 {
+        0 => ClientState::Connecting,
+        1 => ClientState::Live,
+        2 => ClientState::BackingOff,
+        3 => ClientState::Closing,
+        4 => ClientState::Closed,
+        _ => ClientState::Failed,
+    };
+    (state, packed >> 3)
+}
+
+/// Enough for the events of a bad minute; what nobody takes is counted and must not grow.
+const EVENTS_BOUND: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_and_epoch_survive_packing() {
+        use ClientState::{BackingOff, Closed, Closing, Connecting, Failed, Live};
+        for state in [Connecting, Live, BackingOff, Closing, Closed, Failed] {
+            for epoch in [0, 1, 77, u64::MAX >> 3] {
+                assert_eq!(unpack(pack(state, epoch)), (state, epoch));
+            }
+        }
+    }
+
+    #[test]
+    fn queued_bytes_are_bounded_but_one_message_always_fits() {
+        let shared = Shared::new();
+        shared.max_queued_bytes.store(100, Ordering::Relaxed);
+        assert!(shared.reserve(1_000).is_ok());
+        assert!(matches!(shared.reserve(1), Err(HyperSocketError::WriteBufferFull { .. })));
+        shared.release(1_000);
+        assert!(shared.reserve(60).is_ok() && shared.reserve(40).is_ok() && shared.reserve(1).is_err());
+    }
+
+    #[test]
+    fn events_that_nobody_takes_are_counted_not_kept() {
+        let shared = Shared::new();
+        for _ in 0..EVENTS_BOUND + 7 {
+            shared.report(|| ClientEvent::ParseFailed { error: String::new() });
+        }
+        assert_eq!((shared.events().len(), shared.counters.events_dropped.get()), (EVENTS_BOUND, 7));
+    }
+}
