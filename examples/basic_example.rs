@@ -54,7 +54,11 @@ fn main() -> Result<()> {
     let metrics = &report.metrics;
     println!(
         "received {}, handled {}, sent {}, reconnected {} times; shutdown took {:?}",
-        metrics.messages_received, metrics.messages_handled, metrics.messages_sent, metrics.reconnect_count, report.took
+        metrics.messages_received,
+        metrics.messages_handled,
+        metrics.messages_sent,
+        metrics.reconnect_count,
+        report.took
     );
     Ok(())
 }

@@ -15,10 +15,9 @@ use crate::halted::HaltedMember;
 use crate::headers::HeaderProvider;
 use crate::lifecycle::FirstDial;
 use crate::message::WsMessage;
-use crate::metrics::RouteStats;
 use crate::own_thread;
 use crate::passive_ping::PassivePingDetector;
-use crate::pipeline::{HandlerThreads, NewOutlet, Pipeline};
+use crate::pipeline::{NewOutlet, RoutingPlan, Started};
 use crate::reconnect::{ExponentialBackoff, ReconnectionStrategy};
 use crate::router::MessageRouter;
 use crate::routing::Routing;
@@ -412,7 +411,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
         let Options { shared, settings, sender, .. } = options;
         shared.max_queued_bytes.store(settings.limits.max_queued_bytes, Ordering::Relaxed);
         let outlet = || Box::new(sender.clone()) as Box<_>;
-        let (pipeline, threads, stats) = routes.start(&shared, options.measure_latency, &outlet)?;
+        let Started { pipeline, threads, stats } = routes.start(&shared, options.measure_latency, &outlet)?;
         if let Some(flag) = &options.halted_flag {
             *lock(&shared.halted) = Some(HaltedMember::join(flag));
         }
@@ -483,15 +482,13 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A [`RoutingPlan`](crate::pipeline::RoutingPlan) whose router's type has been forgotten.
+/// A [`RoutingPlan`] whose router's type has been forgotten.
 trait StartRoutes {
-    fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<StartedRoutes>;
+    fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<Started>;
 }
 
-type StartedRoutes = (Box<dyn Pipeline>, HandlerThreads, Vec<Arc<RouteStats>>);
-
-impl<T: MessageRouter> StartRoutes for crate::pipeline::RoutingPlan<T> {
-    fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<StartedRoutes> {
+impl<T: MessageRouter> StartRoutes for RoutingPlan<T> {
+    fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<Started> {
         for core in self.cores() {
             cpu::check(core)?;
         }

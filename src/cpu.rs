@@ -9,9 +9,7 @@ use crate::error::{HyperSocketError, Result};
 /// look from a pinned thread would see one core only.
 pub(crate) fn allowed() -> &'static [usize] {
     static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
-    ALLOWED.get_or_init(|| {
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
-    })
+    ALLOWED.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect())
 }
 
 /// Checks that the process may use `core`.

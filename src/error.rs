@@ -75,10 +75,9 @@ impl fmt::Display for HyperSocketError {
             Self::EpochChanged { current } => {
                 write!(f, "the session changed (epoch {current} now): nothing was queued")
             }
-            Self::WriteBufferFull { queued_bytes, limit_bytes } => write!(
-                f,
-                "write buffer full ({queued_bytes} of {limit_bytes} bytes queued): the peer reads too slowly"
-            ),
+            Self::WriteBufferFull { queued_bytes, limit_bytes } => {
+                write!(f, "write buffer full ({queued_bytes} of {limit_bytes} bytes queued): the peer reads too slowly")
+            }
             Self::ConnectFailed(reason) => write!(f, "could not connect: {reason}"),
             Self::TimedOut(after) => write!(f, "did not happen within {after:?}"),
             Self::Closed(reason) => write!(f, "the client is closed: {reason}"),

@@ -59,10 +59,11 @@ impl CommandSender {
         self.queue.send(command).map_err(|_| HyperSocketError::NotConnected)?;
         // Pairs with the fence in `may_sleep`: of "queued" and "asleep", at least one side sees the other's.
         fence(Ordering::SeqCst);
-        if self.bell.asleep.load(Ordering::Relaxed) && self.bell.asleep.swap(false, Ordering::AcqRel) {
-            if let Err(error) = self.bell.waker.wake() {
-                log::error!("could not wake a loop: {error}");
-            }
+        if self.bell.asleep.load(Ordering::Relaxed)
+            && self.bell.asleep.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.bell.waker.wake()
+        {
+            log::error!("could not wake a loop: {error}");
         }
         Ok(())
     }

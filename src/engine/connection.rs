@@ -22,7 +22,9 @@ use crate::message::WsMessage;
 use crate::pipeline::Pipeline;
 use crate::reconnect::ReconnectionStrategy;
 use crate::state::{SendId, Shared};
-use crate::transport::{Dial, Progress, ReadOutcome, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WebSocket, WriteBuffer};
+use crate::transport::{
+    Dial, Progress, ReadOutcome, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WebSocket, WriteBuffer,
+};
 
 /// A client on its way to a loop.
 pub(crate) struct NewConnection {
@@ -86,9 +88,17 @@ enum Link {
     /// Nothing: backing off, or waiting for the offload thread.
     Down,
     /// TCP is connecting to the target of this dial.
-    Dialing { dial: Dial, attempt: u64, target: Target, upgrade: Upgrade },
+    Dialing(Box<Dialing>),
     /// A socket.
     Open(Box<Open>),
+}
+
+/// A dial on its way, with what is needed once it has arrived.
+struct Dialing {
+    dial: Dial,
+    attempt: u64,
+    target: Target,
+    upgrade: Upgrade,
 }
 
 struct Open {
@@ -157,7 +167,7 @@ impl Connection {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let lifecycle = self.session.lifecycle.poll_timeout();
         match &self.link {
-            Link::Dialing { dial, .. } => lifecycle.map(|deadline| deadline.min(dial.poll_timeout())),
+            Link::Dialing(dialing) => lifecycle.map(|deadline| deadline.min(dialing.dial.poll_timeout())),
             _ => lifecycle,
         }
     }
@@ -165,8 +175,8 @@ impl Connection {
     /// Readiness: a connect may have ended, an end may be behind the data.
     pub(super) fn on_ready(&mut self, desk: &mut Desk, read_closed: bool) {
         match &mut self.link {
-            Link::Dialing { dial, .. } => {
-                let progress = dial.on_writable(&desk.registry, self.token, desk.now);
+            Link::Dialing(dialing) => {
+                let progress = dialing.dial.on_writable(&desk.registry, self.token, desk.now);
                 self.on_dial(progress, desk.now);
                 self.perform(desk);
             }
@@ -256,8 +266,8 @@ impl Connection {
 
     /// A deadline has come.
     pub(super) fn on_deadline(&mut self, desk: &mut Desk) {
-        if let Link::Dialing { dial, .. } = &mut self.link {
-            let progress = dial.handle_timeout(&desk.registry, self.token, desk.now);
+        if let Link::Dialing(dialing) = &mut self.link {
+            let progress = dialing.dial.handle_timeout(&desk.registry, self.token, desk.now);
             self.on_dial(progress, desk.now);
             self.perform(desk);
         }
@@ -280,12 +290,7 @@ impl Connection {
     }
 
     /// The offload thread's answer.
-    pub(super) fn on_prepared(
-        &mut self,
-        desk: &mut Desk,
-        attempt: u64,
-        outcome: Result<Prepared, DisconnectReason>,
-    ) {
+    pub(super) fn on_prepared(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
         self.connect(desk, attempt, outcome);
         self.perform(desk);
         self.flush();
@@ -385,7 +390,7 @@ impl Connection {
         let deadline = self.session.lifecycle.poll_timeout().unwrap_or(desk.now);
         let mut dial = Dial::new(addresses, deadline);
         let progress = dial.start(&desk.registry, self.token, desk.now);
-        self.link = Link::Dialing { dial, attempt, target, upgrade };
+        self.link = Link::Dialing(Box::new(Dialing { dial, attempt, target, upgrade }));
         self.on_dial(progress, desk.now);
     }
 
@@ -395,10 +400,11 @@ impl Connection {
             Progress::Connected(socket) => Ok(socket),
             Progress::Failed(reason) => Err(reason),
         };
-        let Link::Dialing { attempt, target, upgrade, .. } = std::mem::replace(&mut self.link, Link::Down) else {
+        let Link::Dialing(dialing) = std::mem::replace(&mut self.link, Link::Down) else {
             debug_assert!(false, "progress of a dial that is not under way");
             return;
         };
+        let Dialing { attempt, target, upgrade, .. } = *dialing;
         let (tls, opened) = (target.tls, socket.and_then(|socket| self.open(socket, &target, upgrade)));
         let input = match opened {
             Ok(open) => {
@@ -430,7 +436,7 @@ impl Connection {
         self.session.write_error = None;
         match link {
             Link::Down => {}
-            Link::Dialing { dial, .. } => dial.cancel(&desk.registry),
+            Link::Dialing(dialing) => dialing.dial.cancel(&desk.registry),
             Link::Open(open) => {
                 let stream = open.stream;
                 self.session.account(&stream, &mut self.out);
@@ -523,7 +529,8 @@ impl Open {
         }
         let Protocol::WebSocket(websocket) = &mut self.protocol else { return Ok(()) };
         let stream = &mut self.stream;
-        let outcome = websocket.read(buffer, out, |incoming, writer| session.on_frame(incoming, writer, stream, received));
+        let outcome =
+            websocket.read(buffer, out, |incoming, writer| session.on_frame(incoming, writer, stream, received));
         match outcome {
             Ok(ReadOutcome::Open) => match session.verdict.take() {
                 None => Ok(()),

@@ -12,7 +12,7 @@ use mio::{Events, Poll, Token, Waker};
 use rustc_hash::FxBuildHasher;
 
 use super::command::{Command, CommandReceiver, CommandSender, command_queue};
-use super::connection::{Connection, HOT_BYTES, Desk, NewConnection};
+use super::connection::{Connection, Desk, HOT_BYTES, NewConnection};
 use super::linger::LingerList;
 use super::offload::Offload;
 use super::ready::ReadyList;
@@ -234,11 +234,7 @@ impl EventLoop {
     }
 
     /// Lets a connection do something, then looks what has become of it.
-    fn with<T>(
-        &mut self,
-        slot: usize,
-        act: impl FnOnce(&mut Connection, &mut Desk) -> T,
-    ) -> Option<T> {
+    fn with<T>(&mut self, slot: usize, act: impl FnOnce(&mut Connection, &mut Desk) -> T) -> Option<T> {
         let connection = self.connections.get_mut(slot)?.as_mut()?;
         let result = act(connection, &mut self.desk);
         self.settle(slot);

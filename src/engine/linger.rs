@@ -37,7 +37,14 @@ pub(super) struct LingerList {
 
 impl LingerList {
     /// Takes a socket over; it is registered anew under a token of its own.
-    pub(super) fn push(&mut self, registry: &Registry, now: Instant, mut stream: Stream, out: WriteBuffer, linger: Linger) {
+    pub(super) fn push(
+        &mut self,
+        registry: &Registry,
+        now: Instant,
+        mut stream: Stream,
+        out: WriteBuffer,
+        linger: Linger,
+    ) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         stream.start_close();
         if let Err(error) = stream.reregister(registry, Token(FIRST_TOKEN + slot)) {
@@ -69,13 +76,19 @@ impl LingerList {
 
     /// Writes what is left, discards what came, drops those that are done. Cheap where the list is empty, and it almost
     /// always is.
-    pub(super) fn turn(&mut self, registry: &Registry, now: Instant, scratch: &mut ReceiveBuffer, cipher: &mut ReceiveBuffer) {
+    pub(super) fn turn(
+        &mut self,
+        registry: &Registry,
+        now: Instant,
+        scratch: &mut ReceiveBuffer,
+        cipher: &mut ReceiveBuffer,
+    ) {
         for slot in &mut self.slots {
-            if slot.as_mut().is_some_and(|leaving| now >= leaving.deadline || leaving.is_done(scratch, cipher)) {
-                if let Some(mut leaving) = slot.take() {
-                    let deregistered = leaving.stream.deregister(registry);
-                    debug_assert!(deregistered.is_ok(), "a lingering socket was not registered");
-                }
+            if let Some(mut leaving) =
+                slot.take_if(|leaving| now >= leaving.deadline || leaving.is_done(scratch, cipher))
+            {
+                let deregistered = leaving.stream.deregister(registry);
+                debug_assert!(deregistered.is_ok(), "a lingering socket was not registered");
             }
         }
         while self.slots.last().is_some_and(Option::is_none) {

@@ -107,7 +107,8 @@ impl Offload {
         let pending = self.pending.fetch_add(1, Ordering::AcqRel) + 1;
         if pending > self.threads && self.threads < MAX_THREADS {
             let (queue, pending) = (queue.clone(), Arc::clone(&self.pending));
-            let started = std::thread::Builder::new().name("hs-offload".to_owned()).spawn(move || run(&queue, &pending));
+            let started =
+                std::thread::Builder::new().name("hs-offload".to_owned()).spawn(move || run(&queue, &pending));
             match started {
                 Ok(_) => self.threads += 1,
                 Err(error) if self.threads == 0 => {

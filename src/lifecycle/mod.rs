@@ -15,8 +15,8 @@ use crate::config::Settings;
 use crate::error::DisconnectReason;
 use crate::reconnect::ReconnectionStrategy;
 
-pub(crate) use phase::{Action, Input, Phase};
 use phase::Live;
+pub(crate) use phase::{Action, Input, Phase};
 
 /// One client's lifecycle; see the module.
 pub(crate) struct Lifecycle {
@@ -259,7 +259,9 @@ fn is_fatal(reason: &DisconnectReason, ever_live: bool) -> bool {
 fn least_delay(reason: &DisconnectReason) -> Duration {
     match reason {
         DisconnectReason::UpgradeRejected { retry_after: Some(after), .. } => (*after).min(LONGEST_RETRY_AFTER),
-        DisconnectReason::UpgradeRejected { status: 401 | 403, .. } | DisconnectReason::AuthRejected(_) => REJECTED_DELAY,
+        DisconnectReason::UpgradeRejected { status: 401 | 403, .. } | DisconnectReason::AuthRejected(_) => {
+            REJECTED_DELAY
+        }
         DisconnectReason::ClosedByPeer { code: Some(1008 | 4000..=4999), .. } => REJECTED_DELAY,
         _ => Duration::ZERO,
     }

@@ -132,10 +132,10 @@ impl HandlerThreads {
         let name = thread_name(&handler.stats.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             own_thread::mark();
-            if let Some(core) = core {
-                if !cpu::pin_current(core) {
-                    log::warn!("route {}: could not pin its thread to core {core}", handler.stats.name);
-                }
+            if let Some(core) = core
+                && !cpu::pin_current(core)
+            {
+                log::warn!("route {}: could not pin its thread to core {core}", handler.stats.name);
             }
             run(handler, &queue, outlet, Waiter::new(idle), &abandon);
             drop(leaving);
@@ -209,7 +209,12 @@ fn run<M: 'static>(
     handler.stop();
 }
 
-fn take<M: 'static>(handler: &mut GuardedHandler<M>, envelope: Envelope<M>, outlet: &mut dyn Outlet, abandon: &AtomicBool) {
+fn take<M: 'static>(
+    handler: &mut GuardedHandler<M>,
+    envelope: Envelope<M>,
+    outlet: &mut dyn Outlet,
+    abandon: &AtomicBool,
+) {
     match envelope {
         Envelope::Message { .. } if abandon.load(Ordering::Relaxed) => handler.stats.counters.abandoned.add(1),
         Envelope::Message { message, origin } => handler.handle(message, origin, outlet),

@@ -8,7 +8,7 @@ use crate::handler::{Origin, Outlet};
 use crate::message::WsMessage;
 
 pub(crate) use handler::{HandlerThreads, NewOutlet};
-pub(crate) use routes::{Placement, RoutePlan, RoutingPlan};
+pub(crate) use routes::{Placement, RoutePlan, RoutingPlan, Started};
 
 /// One connection's way to its handlers. The one virtual call per message: it hides the router's types from the engine.
 pub(crate) trait Pipeline: Send {

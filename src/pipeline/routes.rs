@@ -19,7 +19,7 @@ use crate::router::{MessageRouter, Parsed, Scratch};
 use crate::state::Shared;
 
 /// Where a route's handler runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Placement {
     /// On a thread of its own.
     Thread { core: Option<usize>, idle: IdleStrategy },
@@ -31,6 +31,13 @@ pub(crate) enum Placement {
 pub(crate) struct RoutePlan<M> {
     pub(crate) handler: Box<dyn MessageHandler<M>>,
     pub(crate) placement: Placement,
+}
+
+/// The routes of one client, running.
+pub(crate) struct Started {
+    pub(crate) pipeline: Box<dyn Pipeline>,
+    pub(crate) threads: HandlerThreads,
+    pub(crate) stats: Vec<Arc<RouteStats>>,
 }
 
 /// All routes of one client as registered, before any thread is started.
@@ -54,12 +61,7 @@ impl<R: MessageRouter> RoutingPlan<R> {
     ///
     /// # Errors
     /// `InvalidConfig` where a key was registered twice; `Io` where a thread cannot start. What was started ends.
-    pub(crate) fn start(
-        self,
-        shared: &Arc<Shared>,
-        measure_latency: bool,
-        outlet: NewOutlet<'_>,
-    ) -> Result<(Box<dyn Pipeline>, HandlerThreads, Vec<Arc<RouteStats>>)> {
+    pub(crate) fn start(self, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<Started> {
         let mut threads = HandlerThreads::new();
         let mut stats = Vec::new();
         let mut start = |name: String, plan: RoutePlan<R::Message>| {
@@ -95,7 +97,7 @@ impl<R: MessageRouter> RoutingPlan<R> {
         let shared = Arc::clone(shared);
         let scratch = Scratch::default();
         let pipeline = Routes { router: self.router, index, routes, default, parsed: Vec::new(), scratch, shared };
-        Ok((Box::new(pipeline), threads, stats))
+        Ok(Started { pipeline: Box::new(pipeline), threads, stats })
     }
 }
 

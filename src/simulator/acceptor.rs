@@ -55,22 +55,9 @@ impl Acceptor {
             registry.register(v6, V6, Interest::READABLE)?;
         }
         let (stop, stopped) = crossbeam_channel::bounded(1);
-        let accepting = Accepting {
-            shared,
-            poll,
-            listening,
-            port,
-            stopped,
-            connections: Vec::new(),
-        };
-        let thread = thread::Builder::new()
-            .name("venue-accept".to_owned())
-            .spawn(move || accepting.run())?;
-        Ok(Acceptor {
-            thread,
-            stop,
-            waker,
-        })
+        let accepting = Accepting { shared, poll, listening, port, stopped, connections: Vec::new() };
+        let thread = thread::Builder::new().name("venue-accept".to_owned()).spawn(move || accepting.run())?;
+        Ok(Acceptor { thread, stop, waker })
     }
 
     /// Ends the listener and all connections; the port comes back reserved.
@@ -78,9 +65,7 @@ impl Acceptor {
         // Both fail only if the thread is gone, which `join` tells.
         let _ = self.stop.send(ending);
         let _ = self.waker.wake();
-        self.thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the venue's accepting thread panicked")))
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the venue's accepting thread panicked")))
     }
 }
 
@@ -143,25 +128,14 @@ impl Accepting {
     fn open(&mut self, stream: TcpStream) -> io::Result<()> {
         self.connections.retain(|(_, thread)| !thread.is_finished());
         let connection = self.shared.tally.open_connection();
-        let plan = lock(&self.shared.plans)
-            .pop_front()
-            .unwrap_or(UpgradePlan::Accept);
+        let plan = lock(&self.shared.plans).pop_front().unwrap_or(UpgradePlan::Accept);
         let link = Link::new(stream, self.shared.tls.clone())?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (queue, commands) = crossbeam_channel::unbounded();
         let commander = Commander { queue, waker };
-        let opened = Connection::new(
-            Arc::clone(&self.shared),
-            link,
-            poll,
-            plan,
-            commander.clone(),
-            commands,
-        )?;
-        let thread = thread::Builder::new()
-            .name(format!("venue-{connection}"))
-            .spawn(move || opened.run())?;
+        let opened = Connection::new(Arc::clone(&self.shared), link, poll, plan, commander.clone(), commands)?;
+        let thread = thread::Builder::new().name(format!("venue-{connection}")).spawn(move || opened.run())?;
         self.connections.push((commander, thread));
         Ok(())
     }

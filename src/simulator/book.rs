@@ -31,9 +31,7 @@ impl Dice {
 /// Mixes a coin's name into the venue's seed, so that coins walk apart (FNV-1a).
 pub(super) fn seed_of(coin: &str, seed: u64) -> u64 {
     coin.bytes()
-        .fold(seed ^ 0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        })
+        .fold(seed ^ 0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 pub(super) struct Book {
@@ -65,11 +63,7 @@ impl Book {
             "BTC" => (105_000, 0, 5),
             "ETH" => (33_000, 1, 4),
             "SOL" => (18_000, 2, 2),
-            _ => (
-                10_000 + name_dice.below(80_000),
-                1 + name_dice.below(5) as usize,
-                1,
-            ),
+            _ => (10_000 + name_dice.below(80_000), 1 + name_dice.below(5) as usize, 1),
         };
         let mut book = Book {
             coin: coin_json.to_owned(),
@@ -154,11 +148,7 @@ impl Book {
                 out.push(b',');
             }
             let is_buy = self.dice.below(2) == 1;
-            let (side, price) = if is_buy {
-                (b'B', self.best_bid + self.spread)
-            } else {
-                (b'A', self.best_bid)
-            };
+            let (side, price) = if is_buy { (b'B', self.best_bid + self.spread) } else { (b'A', self.best_bid) };
             out.extend_from_slice(b"{\"coin\":");
             out.extend_from_slice(self.coin.as_bytes());
             out.extend_from_slice(b",\"side\":\"");
@@ -196,11 +186,7 @@ impl Book {
     }
 
     fn roll_level(&mut self) -> Level {
-        Level {
-            gap: 1 + self.dice.below(WIDEST_GAP),
-            size: self.roll_size(),
-            orders: 1 + self.dice.below(12),
-        }
+        Level { gap: 1 + self.dice.below(WIDEST_GAP), size: self.roll_size(), orders: 1 + self.dice.below(12) }
     }
 
     /// Small sizes are more frequent than large ones.

@@ -152,9 +152,8 @@ impl VenueBuilder {
                 if matches!(pace, Pace::Factor(factor) if factor.is_nan() || factor <= 0.0) {
                     return Err(invalid("the factor of a pace must be above zero"));
                 }
-                let mut reel = Reel::new(&recording, pace).ok_or_else(|| {
-                    invalid("the recording has no receive times: it can only be played flat out")
-                })?;
+                let mut reel = Reel::new(&recording, pace)
+                    .ok_or_else(|| invalid("the recording has no receive times: it can only be played flat out"))?;
                 reel.starts_on_connect = self.starts_on_connect;
                 reel.closes_at_end = self.closes_at_end;
                 Program::Replay(Arc::new(reel))
@@ -175,14 +174,7 @@ impl VenueBuilder {
             ignores_close: self.ignores_close,
         };
         let reserved = Reserved::bind(self.port)?;
-        Venue::start(
-            Arc::new(shared),
-            reserved,
-            certificate,
-            coins,
-            upgraded,
-            replays,
-        )
+        Venue::start(Arc::new(shared), reserved, certificate, coins, upgraded, replays)
     }
 }
 

@@ -5,8 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -19,7 +18,7 @@ pub(super) struct Certificate {
 }
 
 /// The one place that names the cryptography behind the venue's TLS.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -27,8 +26,7 @@ impl Certificate {
     /// A root, and under it a leaf for localhost by name and by both addresses.
     pub(super) fn generate() -> io::Result<Self> {
         let mut root = CertificateParams::default();
-        root.distinguished_name
-            .push(DnType::CommonName, "Loopback venue root");
+        root.distinguished_name.push(DnType::CommonName, "Loopback venue root");
         root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let root_key = KeyPair::generate().map_err(io::Error::other)?;
@@ -36,15 +34,12 @@ impl Certificate {
 
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let mut leaf = CertificateParams::new(names).map_err(io::Error::other)?;
-        leaf.distinguished_name
-            .push(DnType::CommonName, "localhost");
+        leaf.distinguished_name.push(DnType::CommonName, "localhost");
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf_key = KeyPair::generate().map_err(io::Error::other)?;
-        let leaf_certificate = leaf
-            .signed_by(&leaf_key, &Issuer::new(root, root_key))
-            .map_err(io::Error::other)?;
+        let leaf_certificate = leaf.signed_by(&leaf_key, &Issuer::new(root, root_key)).map_err(io::Error::other)?;
 
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

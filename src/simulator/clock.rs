@@ -10,11 +10,6 @@ pub(super) struct Stamp {
 }
 
 pub(super) fn read() -> Stamp {
-    let unix = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    Stamp {
-        at: Instant::now(),
-        unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
-    }
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Stamp { at: Instant::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
 }

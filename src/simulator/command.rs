@@ -44,10 +44,7 @@ pub(super) enum Command {
 impl Command {
     /// Whether the outbox must be empty before it is executed.
     pub(super) fn awaits_drain(&self) -> bool {
-        matches!(
-            self,
-            Command::Raw(_) | Command::Close(..) | Command::Flush(_) | Command::DropFin
-        )
+        matches!(self, Command::Raw(_) | Command::Close(..) | Command::Flush(_) | Command::DropFin)
     }
 
     /// Whether it is executed during a stall, overtaking what waits for the stall's end.
@@ -84,8 +81,7 @@ pub(super) struct Reports<M, B, C> {
 }
 
 pub(super) type ReportSenders = Reports<Sender<Received>, Sender<Vec<u8>>, Sender<Option<u16>>>;
-pub(super) type ReportReceivers =
-    Reports<Receiver<Received>, Receiver<Vec<u8>>, Receiver<Option<u16>>>;
+pub(super) type ReportReceivers = Reports<Receiver<Received>, Receiver<Vec<u8>>, Receiver<Option<u16>>>;
 
 pub(super) fn reports() -> (ReportSenders, ReportReceivers) {
     let messages = crossbeam_channel::unbounded();
@@ -94,20 +90,8 @@ pub(super) fn reports() -> (ReportSenders, ReportReceivers) {
     let fences = crossbeam_channel::unbounded();
     let closes = crossbeam_channel::unbounded();
     (
-        Reports {
-            messages: messages.0,
-            pings: pings.0,
-            pongs: pongs.0,
-            fences: fences.0,
-            closes: closes.0,
-        },
-        Reports {
-            messages: messages.1,
-            pings: pings.1,
-            pongs: pongs.1,
-            fences: fences.1,
-            closes: closes.1,
-        },
+        Reports { messages: messages.0, pings: pings.0, pongs: pongs.0, fences: fences.0, closes: closes.0 },
+        Reports { messages: messages.1, pings: pings.1, pongs: pongs.1, fences: fences.1, closes: closes.1 },
     )
 }
 

@@ -99,8 +99,7 @@ impl Connection {
         commands: Receiver<Command>,
     ) -> io::Result<Self> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(&mut link.stream, SOCKET, interest)?;
+        poll.registry().register(&mut link.stream, SOCKET, interest)?;
         let (reports, receivers) = reports();
         Ok(Connection {
             shared,
@@ -279,11 +278,9 @@ impl Connection {
             // What a client sends before the 101 waits for it.
             Phase::Delaying(..) => {}
             Phase::Live | Phase::Closing => self.read_frames(now),
-            Phase::Mute
-            | Phase::Answering(_)
-            | Phase::Parting
-            | Phase::Finishing
-            | Phase::Lingering(_) => self.inbound.clear(),
+            Phase::Mute | Phase::Answering(_) | Phase::Parting | Phase::Finishing | Phase::Lingering(_) => {
+                self.inbound.clear()
+            }
         }
     }
 
@@ -296,9 +293,7 @@ impl Connection {
                 request
             }
         };
-        let Phase::Upgrading(plan, receivers) =
-            std::mem::replace(&mut self.phase, Phase::Finishing)
-        else {
+        let Phase::Upgrading(plan, receivers) = std::mem::replace(&mut self.phase, Phase::Finishing) else {
             unreachable!("a request is read only while upgrading");
         };
         match plan {
@@ -307,8 +302,7 @@ impl Connection {
                 self.phase = Phase::Delaying(now.at + delay, request, receivers);
             }
             UpgradePlan::Reject { status, headers } => {
-                self.outbox
-                    .stage_raw(&upgrade::rejection(status, &headers, ""));
+                self.outbox.stage_raw(&upgrade::rejection(status, &headers, ""));
             }
             UpgradePlan::Stall => self.phase = Phase::Mute,
             UpgradePlan::Raw(bytes) => self.outbox.stage_raw(&bytes),
@@ -379,11 +373,7 @@ impl Connection {
                 let _ = self.reports.pings.send(payload.to_vec());
             }
             Message::Pong(payload) => {
-                let channel = if payload.starts_with(FENCE) {
-                    &self.reports.fences
-                } else {
-                    &self.reports.pongs
-                };
+                let channel = if payload.starts_with(FENCE) { &self.reports.fences } else { &self.reports.pongs };
                 let _ = channel.send(payload.to_vec());
             }
             Message::Close(frame) => {

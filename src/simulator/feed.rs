@@ -41,9 +41,7 @@ impl Program {
     pub(super) fn feed(&self, session: u64) -> Feed {
         match self {
             Program::Scripted => Feed::Scripted,
-            Program::Hyperliquid(market) => {
-                Feed::Hyperliquid(HyperliquidFeed::new(Arc::clone(market), session))
-            }
+            Program::Hyperliquid(market) => Feed::Hyperliquid(HyperliquidFeed::new(Arc::clone(market), session)),
             Program::Replay(reel) => Feed::Replay(ReplayFeed::new(Arc::clone(reel))),
         }
     }

@@ -62,10 +62,7 @@ impl FrameReader {
         let config = WebSocketConfig::default().read_buffer_size(16 * 1024);
         FrameReader {
             reading: Reading::Open(Box::new(WebSocketContext::new(Role::Server, Some(config)))),
-            bytes: Inbound {
-                bytes: Vec::new(),
-                read: 0,
-            },
+            bytes: Inbound { bytes: Vec::new(), read: 0 },
         }
     }
 

@@ -42,11 +42,7 @@ impl Market {
             name,
             last_time: AtomicU64::new(0),
         });
-        Market {
-            coins: coins.collect(),
-            rate_per_sec,
-            seed,
-        }
+        Market { coins: coins.collect(), rate_per_sec, seed }
     }
 
     pub(super) fn coin(&self, name: &str) -> Option<usize> {
@@ -58,8 +54,7 @@ impl Coin {
     fn next_time(&self, now: Stamp) -> u64 {
         let next = |last: u64| now.unix_ms.max(last + 1);
         let (Ok(last) | Err(last)) =
-            self.last_time
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
+            self.last_time.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
         next(last)
     }
 }
@@ -132,13 +127,9 @@ impl HyperliquidFeed {
             Some((Some("ping"), _)) => r#"{"channel":"pong"}"#.to_owned(),
             Some((Some(method @ ("subscribe" | "unsubscribe")), request)) => {
                 let subscription = &request["subscription"];
-                self.change(method, subscription, now)
-                    .unwrap_or_else(|e| error(&e))
+                self.change(method, subscription, now).unwrap_or_else(|e| error(&e))
             }
-            _ => error(&format!(
-                "Error parsing JSON into valid websocket request: {}",
-                text.unwrap_or("binary")
-            )),
+            _ => error(&format!("Error parsing JSON into valid websocket request: {}", text.unwrap_or("binary"))),
         };
         outbox.stage(Opcode::Text, answer.as_bytes(), Counted::Message);
     }
@@ -150,29 +141,17 @@ impl HyperliquidFeed {
         let (Some(channel), Some(coin)) = (channel, coin) else {
             return Err(format!("Invalid subscription {wanted}"));
         };
-        let json = format!(
-            r#"{{"type":{},"coin":{}}}"#,
-            wanted["type"], self.market.coins[coin].json
-        );
-        let held = self
-            .subscriptions
-            .iter()
-            .position(|s| s.channel == channel && s.coin == coin);
+        let json = format!(r#"{{"type":{},"coin":{}}}"#, wanted["type"], self.market.coins[coin].json);
+        let held = self.subscriptions.iter().position(|s| s.channel == channel && s.coin == coin);
         match (method, held) {
             ("subscribe", Some(_)) => return Err(format!("Already subscribed: {json}")),
-            ("subscribe", None) => self.subscriptions.push(Subscription {
-                channel,
-                coin,
-                due: now.at,
-                rounds_left: 0,
-                sent: 0,
-            }),
+            ("subscribe", None) => {
+                self.subscriptions.push(Subscription { channel, coin, due: now.at, rounds_left: 0, sent: 0 })
+            }
             (_, Some(index)) => drop(self.subscriptions.remove(index)),
             (_, None) => return Err(format!("Already unsubscribed: {json}")),
         }
-        Ok(format!(
-            r#"{{"channel":"subscriptionResponse","data":{{"method":"{method}","subscription":{json}}}}}"#
-        ))
+        Ok(format!(r#"{{"channel":"subscriptionResponse","data":{{"method":"{method}","subscription":{json}}}}}"#))
     }
 
     /// Stages what is due, or flat out as much as there is room for.

@@ -40,11 +40,7 @@ impl Link {
             }
             None => None,
         };
-        Ok(Link {
-            stream,
-            tls,
-            buffer: vec![0; READ_BYTES],
-        })
+        Ok(Link { stream, tls, buffer: vec![0; READ_BYTES] })
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -68,8 +64,7 @@ impl Link {
             into.extend_from_slice(&self.buffer[..count]);
             return Ok(Arrival::Bytes);
         };
-        tls.process_new_packets()
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        tls.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         loop {
             match tls.reader().read(&mut self.buffer) {
                 Ok(0) => return Ok(Arrival::End),

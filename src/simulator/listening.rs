@@ -29,23 +29,13 @@ impl Reserved {
     /// Reserves this port, or any if it is 0.
     pub(super) fn bind(port: u16) -> io::Result<Self> {
         let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        let port = v4
-            .local_addr()?
-            .as_socket()
-            .map_or(port, |address| address.port());
-        Ok(Reserved {
-            v6: bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).ok(),
-            v4,
-            port,
-        })
+        let port = v4.local_addr()?.as_socket().map_or(port, |address| address.port());
+        Ok(Reserved { v6: bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).ok(), v4, port })
     }
 
     pub(super) fn listen(self) -> io::Result<Listening> {
         let v6 = self.v6.and_then(|socket| listen(socket).ok());
-        Ok(Listening {
-            v4: listen(self.v4)?,
-            v6,
-        })
+        Ok(Listening { v4: listen(self.v4)?, v6 })
     }
 }
 

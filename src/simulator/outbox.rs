@@ -137,11 +137,7 @@ impl Outbox {
                 if mark.end > plain_end {
                     break;
                 }
-                mark.end = if is_plain {
-                    wire_start + (mark.end - chunk_start)
-                } else {
-                    wire_end
-                };
+                mark.end = if is_plain { wire_start + (mark.end - chunk_start) } else { wire_end };
                 self.sealed += 1;
             }
         }

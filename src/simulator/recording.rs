@@ -48,9 +48,7 @@ impl Recording {
         let received_ns = if times_path.exists() {
             let text = read(&times_path)?;
             let times: Vec<u64> = lines(&text, &times_path, |line| {
-                line.trim()
-                    .parse()
-                    .map_err(|e| format!("no receive time {line:?}: {e}"))
+                line.trim().parse().map_err(|e| format!("no receive time {line:?}: {e}"))
             })?;
             if times.len() != payloads.len() {
                 return Err(invalid(format!(
@@ -65,15 +63,7 @@ impl Recording {
         } else {
             None
         };
-        Ok(Recording {
-            payloads,
-            opcode: if is_binary {
-                Opcode::Binary
-            } else {
-                Opcode::Text
-            },
-            received_ns,
-        })
+        Ok(Recording { payloads, opcode: if is_binary { Opcode::Binary } else { Opcode::Text }, received_ns })
     }
 
     /// A recording of these text messages, without times.
@@ -116,20 +106,13 @@ impl Recording {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path)
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+    fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
 }
 
-fn lines<T>(
-    text: &str,
-    path: &Path,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> io::Result<Vec<T>> {
+fn lines<T>(text: &str, path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> io::Result<Vec<T>> {
     text.lines()
         .enumerate()
-        .map(|(index, line)| {
-            parse(line).map_err(|e| invalid(format!("{}:{}: {e}", path.display(), index + 1)))
-        })
+        .map(|(index, line)| parse(line).map_err(|e| invalid(format!("{}:{}: {e}", path.display(), index + 1))))
         .collect()
 }
 

@@ -34,9 +34,7 @@ impl Reel {
             Some(factor) => {
                 let times = recording.received_ns()?;
                 let first = times.first().copied().unwrap_or(0);
-                let offset = |time: &u64| {
-                    Duration::from_nanos((time.saturating_sub(first) as f64 / factor) as u64)
-                };
+                let offset = |time: &u64| Duration::from_nanos((time.saturating_sub(first) as f64 / factor) as u64);
                 times.iter().map(offset).collect()
             }
         };
@@ -46,13 +44,7 @@ impl Reel {
             frames::append(&mut frames, recording.opcode(), payload);
             ends.push(frames.len());
         }
-        Some(Reel {
-            frames,
-            ends,
-            offsets,
-            starts_on_connect: false,
-            closes_at_end: false,
-        })
+        Some(Reel { frames, ends, offsets, starts_on_connect: false, closes_at_end: false })
     }
 }
 
@@ -72,10 +64,7 @@ enum Progress {
 
 impl ReplayFeed {
     pub(super) fn new(reel: Arc<Reel>) -> Self {
-        ReplayFeed {
-            reel,
-            progress: Progress::Waiting,
-        }
+        ReplayFeed { reel, progress: Progress::Waiting }
     }
 
     pub(super) fn upgraded(&mut self, now: Stamp) {
@@ -91,10 +80,7 @@ impl ReplayFeed {
     }
 
     fn start(&mut self, now: Stamp) {
-        self.progress = Progress::Playing {
-            since: now.at,
-            next: 0,
-        };
+        self.progress = Progress::Playing { since: now.at, next: 0 };
     }
 
     pub(super) fn emit(&mut self, now: Stamp, outbox: &mut Outbox) -> Due {
@@ -118,10 +104,6 @@ impl ReplayFeed {
         }
         outbox.mark(Counted::ReplayEnd);
         self.progress = Progress::Over;
-        if reel.closes_at_end {
-            Due::Over
-        } else {
-            Due::Never
-        }
+        if reel.closes_at_end { Due::Over } else { Due::Never }
     }
 }

@@ -47,19 +47,8 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        number: u64,
-        request: Request,
-        commander: Commander,
-        reports: ReportReceivers,
-    ) -> Self {
-        Session {
-            number,
-            request,
-            commander,
-            reports,
-            fences: AtomicU64::new(0),
-        }
+    pub(super) fn new(number: u64, request: Request, commander: Commander, reports: ReportReceivers) -> Self {
+        Session { number, request, commander, reports, fences: AtomicU64::new(0) }
     }
 
     /// 1 for the first session of the venue, and so on, over restarts. Connections that were not upgraded have none.
@@ -85,8 +74,7 @@ impl Session {
 
     /// Sends a binary message.
     pub fn send_binary(&self, payload: impl Into<Vec<u8>>) {
-        self.commander
-            .send(Command::Data(Opcode::Binary, payload.into()));
+        self.commander.send(Command::Data(Opcode::Binary, payload.into()));
     }
 
     /// Sends a ping; a payload above 125 bytes makes it an illegal one.
@@ -118,11 +106,7 @@ impl Session {
             Received::Text(text) => Ok(text),
             Received::Binary(payload) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!(
-                    "session {}: awaited a text message, came {} binary bytes",
-                    self.number,
-                    payload.len()
-                ),
+                format!("session {}: awaited a text message, came {} binary bytes", self.number, payload.len()),
             )),
         }
     }
@@ -168,18 +152,14 @@ impl Session {
     }
 
     /// Asserts that the client has sent no data message that was not awaited yet. A ping is the fence: what the client
-    /// sent before its pong would have come before it.
+    /// sent before its pong would have come before it. The client must be reading, and must answer within 5 s.
     #[track_caller]
     pub fn assert_silent(&self) {
         let fence = self.fences.fetch_add(1, Ordering::Relaxed);
         let payload = [FENCE, fence.to_string().as_bytes()].concat();
         self.commander.send(Command::Ping(payload.clone()));
         loop {
-            match self.receive(
-                &self.reports.fences,
-                ASSERTION_TIMEOUT,
-                "the pong of a fence",
-            ) {
+            match self.receive(&self.reports.fences, ASSERTION_TIMEOUT, "the pong of a fence") {
                 Ok(came) if came == payload => break,
                 Ok(_) => {}
                 Err(e) => panic!("session {}: awaited silence: {e}", self.number),
@@ -228,9 +208,6 @@ impl Session {
     }
 
     fn timed_out(&self, timeout: Duration, what: &str) -> io::Error {
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("session {}: waited {timeout:?} for {what}", self.number),
-        )
+        io::Error::new(io::ErrorKind::TimedOut, format!("session {}: waited {timeout:?} for {what}", self.number))
     }
 }

@@ -16,6 +16,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::{Message, WebSocket};
 
 use super::Venue;
+use super::certificate::provider;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -26,9 +27,7 @@ type Client = WebSocket<Box<dyn Wire>>;
 
 fn connect(venue: &Venue) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", venue.port())).expect("the venue listens");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("the timeout is not zero");
+    stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
     stream
 }
 
@@ -39,11 +38,8 @@ fn wire(venue: &Venue) -> Box<dyn Wire> {
         return Box::new(stream);
     };
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from(root))
-        .expect("the venue's root is a certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    roots.add(CertificateDer::from(root)).expect("the venue's root is a certificate");
+    let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has the default versions")
         .with_root_certificates(roots)
@@ -60,9 +56,7 @@ fn dial(venue: &Venue) -> Client {
 
 fn subscribe(client: &mut Client, channel: &str, coin: &str) {
     let request = subscription("subscribe", channel, coin);
-    client
-        .send(Message::text(request))
-        .expect("the venue reads");
+    client.send(Message::text(request)).expect("the venue reads");
 }
 
 fn subscription(method: &str, channel: &str, coin: &str) -> String {

@@ -64,10 +64,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
                 let value = String::from_utf8_lossy(header.value).into_owned();
                 (header.name.to_owned(), value)
             });
-            let request = Request {
-                headers: headers.collect(),
-                path: head.path.unwrap_or_default().to_owned(),
-            };
+            let request = Request { headers: headers.collect(), path: head.path.unwrap_or_default().to_owned() };
             Parsed::Whole(request, length)
         }
         Err(e) => Parsed::Bad(format!("a malformed request: {e}")),
@@ -98,18 +95,11 @@ impl Request {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(had, _)| had.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(had, _)| had.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     fn lists(&self, name: &str, token: &str) -> bool {
-        self.header(name).is_some_and(|value| {
-            value
-                .split(',')
-                .any(|listed| listed.trim().eq_ignore_ascii_case(token))
-        })
+        self.header(name).is_some_and(|value| value.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(token)))
     }
 }
 

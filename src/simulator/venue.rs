@@ -74,15 +74,7 @@ impl Venue {
     ) -> io::Result<Venue> {
         let port = reserved.port;
         let acceptor = Acceptor::start(Arc::clone(&shared), reserved)?;
-        Ok(Venue {
-            shared,
-            state: Mutex::new(State::Running(acceptor)),
-            port,
-            certificate,
-            coins,
-            upgraded,
-            replays,
-        })
+        Ok(Venue { shared, state: Mutex::new(State::Running(acceptor)), port, certificate, coins, upgraded, replays })
     }
 
     /// Where to dial: `ws://127.0.0.1:PORT/ws`, or with TLS `wss://localhost:PORT/ws`.
@@ -111,6 +103,7 @@ impl Venue {
     /// Data messages (text or binary, acknowledgements and pong messages included) of which the kernel has taken every
     /// byte, over all sessions. A message is counted before anything behind it is offered, hence before our Close: a
     /// client that has read to the Close has received exactly what is counted for its session.
+    /// Before the Close the count may trail what a quick client has read by the last write.
     pub fn sent(&self) -> u64 {
         self.shared.tally.sent()
     }
@@ -163,9 +156,7 @@ impl Venue {
             .filter_map(|(_, text)| serde_json::from_str::<serde_json::Value>(text).ok())
             .filter(|request| {
                 let subscription = &request["subscription"];
-                request["method"] == "subscribe"
-                    && subscription["type"] == channel
-                    && subscription["coin"] == coin
+                request["method"] == "subscribe" && subscription["type"] == channel && subscription["coin"] == coin
             })
             .count();
         assert_eq!(
@@ -204,10 +195,7 @@ impl Venue {
         self.replays.recv_timeout(timeout).map_err(|_| {
             io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!(
-                    "waited {timeout:?} for the end of a replay; {} messages sent so far",
-                    self.sent()
-                ),
+                format!("waited {timeout:?} for the end of a replay; {} messages sent so far", self.sent()),
             )
         })
     }

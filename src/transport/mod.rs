@@ -5,14 +5,6 @@ mod frame;
 mod receive_buffer;
 mod stream;
 mod target;
-#[cfg(test)]
-mod tests_differential;
-#[cfg(test)]
-mod tests_frame;
-#[cfg(test)]
-mod tests_upgrade;
-#[cfg(test)]
-mod tests_websocket;
 mod tls;
 mod upgrade;
 mod websocket;

@@ -180,11 +180,6 @@ impl Stream {
         self.socket.shutdown(Shutdown::Write)
     }
 
-    /// Registers the socket for reading and writing; mio's readiness is edge-triggered.
-    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token, BOTH)
-    }
-
     /// Moves the registration to another token; readiness that is there already is reported anew.
     pub(crate) fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.reregister(&mut self.socket, token, BOTH)
@@ -193,11 +188,6 @@ impl Stream {
     /// Ends the registration; call it before dropping.
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.deregister(&mut self.socket)
-    }
-
-    /// The socket, for its options and addresses.
-    pub(crate) fn socket(&self) -> &TcpStream {
-        &self.socket
     }
 }
 
@@ -263,7 +253,7 @@ mod tests {
     /// Waits for the readiness that tells of the end, and passes it on as the loop does.
     fn await_end(stream: &mut Stream) {
         let mut poll = Poll::new().unwrap();
-        stream.register(poll.registry(), TOKEN).unwrap();
+        poll.registry().register(&mut stream.socket, TOKEN, BOTH).unwrap();
         let give_up = Instant::now() + Duration::from_secs(10);
         let mut events = Events::with_capacity(8);
         while stream.arrivals == Arrivals::Open {

@@ -266,7 +266,7 @@ fn the_peers_close_is_echoed_and_ends_the_reading() {
     session.venue_sees(&[(0x88, b"\x03\xF4restart")]);
     assert_eq!(session.feed(&frame(0x81, "later")), Ok(closed));
     assert!(session.input.is_empty() && session.seen.is_empty());
-    assert!(!session.socket.send(&WsMessage::text("order"), &mut session.out));
+    assert!(!session.socket.writer(&mut session.out).send(&WsMessage::text("order")));
     session.socket.close(1000, "", &mut session.out);
     session.venue_sees(&[]);
 
@@ -279,12 +279,12 @@ fn the_peers_close_is_echoed_and_ends_the_reading() {
 #[test]
 fn nothing_follows_our_close_but_reading_goes_on() {
     let mut session = Session::new();
-    assert!(session.socket.send(&WsMessage::text("order"), &mut session.out));
-    assert!(session.socket.ping(b"hi", &mut session.out));
+    assert!(session.socket.writer(&mut session.out).send(&WsMessage::text("order")));
+    assert!(session.socket.writer(&mut session.out).ping(b"hi"));
     session.socket.close(1000, &"é".repeat(70), &mut session.out);
     session.socket.close(1001, "again", &mut session.out);
-    assert!(!session.socket.send(&WsMessage::binary(&[1][..]), &mut session.out));
-    assert!(!session.socket.ping(b"hi", &mut session.out));
+    assert!(!session.socket.writer(&mut session.out).send(&WsMessage::binary(&[1][..])));
+    assert!(!session.socket.writer(&mut session.out).ping(b"hi"));
     let close = [b"\x03\xE8", "é".repeat(61).as_bytes()].concat();
     session.venue_sees(&[(0x81, b"order"), (0x89, b"hi"), (0x88, &close)]);
     session.open(&[frame(0x81, "still"), frame(0x89, "p"), frame(0x8A, "q")].concat());

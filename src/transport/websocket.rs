@@ -159,16 +159,6 @@ impl WebSocket {
         parse_header(bytes, self.fragments.is_some(), fragment_bytes, &self.limits)
     }
 
-    /// Queues `message` as one frame; false, and nothing queued, once our Close is.
-    pub(crate) fn send(&mut self, message: &WsMessage<'_>, out: &mut WriteBuffer) -> bool {
-        self.writer(out).send(message)
-    }
-
-    /// Queues a ping; false, and nothing queued, once our Close is.
-    pub(crate) fn ping(&mut self, payload: &[u8], out: &mut WriteBuffer) -> bool {
-        self.writer(out).ping(payload)
-    }
-
     /// Queues our Close, with as much of `reason` as fits; only the first call does anything.
     pub(crate) fn close(&mut self, code: u16, reason: &str, out: &mut WriteBuffer) {
         if self.encoder.close_sent {
@@ -191,6 +181,7 @@ impl WebSocket {
         }
     }
 
+    /// What sends may be queued with between reads.
     pub(crate) fn writer<'a>(&'a mut self, out: &'a mut WriteBuffer) -> FrameWriter<'a> {
         FrameWriter { encoder: &mut self.encoder, out }
     }

@@ -56,18 +56,11 @@ fn each_session_gets_the_whole_recording_once_in_order() {
 
 #[test]
 fn behind_the_last_message_the_session_stays_open_and_answers_pings() {
-    let venue = Venue::replay(Recording::from_messages(numbered(3)))
-        .replay_on_connect()
-        .start()
-        .expect("a free port");
+    let venue = Venue::replay(Recording::from_messages(numbered(3))).replay_on_connect().start().expect("a free port");
     let mut client = dial(&venue);
     assert_eq!(next_text(&mut client), r#"{"n":0}"#);
-    venue
-        .await_replayed(PATIENCE)
-        .expect("three messages fit the socket");
-    client
-        .send(Message::Ping("x".into()))
-        .expect("the venue reads");
+    venue.await_replayed(PATIENCE).expect("three messages fit the socket");
+    client.send(Message::Ping("x".into())).expect("the venue reads");
     client.close(None).expect("the venue reads");
     assert_eq!(read_to_close(&mut client).len(), 2);
 }
@@ -80,11 +73,7 @@ fn the_recorded_pauses_are_kept_or_shortened() {
     for (pace, expected) in [(Pace::Recorded, 0.3), (Pace::Factor(3.0), 0.1)] {
         let recording = Recording::load(&path).expect("a sound recording");
         assert_eq!(recording.len(), 3);
-        let venue = Venue::replay(recording)
-            .pace(pace)
-            .replay_on_connect()
-            .start()
-            .expect("a free port");
+        let venue = Venue::replay(recording).pace(pace).replay_on_connect().start().expect("a free port");
         let mut client = dial(&venue);
         next_text(&mut client);
         let start = Instant::now();
@@ -103,10 +92,7 @@ fn base64_lines_are_played_as_binary_messages() {
     let path = scratch.write("feed.b64l", "AAEC\n/w==\n");
     let recording = Recording::load(&path).expect("a sound recording");
     assert!(recording.is_binary());
-    let venue = Venue::replay(recording)
-        .replay_on_connect()
-        .start()
-        .expect("a free port");
+    let venue = Venue::replay(recording).replay_on_connect().start().expect("a free port");
     let mut client = dial(&venue);
     for payload in [&[0, 1, 2][..], &[255]] {
         let message = client.read().expect("the venue sends");

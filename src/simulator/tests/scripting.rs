@@ -15,27 +15,20 @@ fn a_script_speaks_and_listens_over_ws_and_wss() {
         let session = venue.next_session(PATIENCE).expect("a session");
         assert_eq!(session.path(), "/ws");
         let headers = session.headers();
-        let is_upgrade = |(name, value): &(String, String)| {
-            name.eq_ignore_ascii_case("upgrade") && value == "websocket"
-        };
+        let is_upgrade =
+            |(name, value): &(String, String)| name.eq_ignore_ascii_case("upgrade") && value == "websocket";
         assert!(headers.iter().any(is_upgrade), "{headers:?}");
 
-        client
-            .send(Message::text("hello"))
-            .expect("the venue reads");
+        client.send(Message::text("hello")).expect("the venue reads");
         session.assert_received("hello");
-        client
-            .send(Message::binary(vec![7]))
-            .expect("the venue reads");
+        client.send(Message::binary(vec![7])).expect("the venue reads");
         let came = session.await_message(PATIENCE).expect("a message");
         assert_eq!(came, Received::Binary(vec![7]));
 
         session.send_text("x".repeat(300));
         session.send_binary(vec![9; 70_000]);
         session.send_ping("are you there");
-        session
-            .flush(PATIENCE)
-            .expect("the client's socket has room");
+        session.flush(PATIENCE).expect("the client's socket has room");
         assert_eq!(venue.sent(), 2);
         assert_eq!(next_text(&mut client).len(), 300);
         let binary = client.read().expect("the venue sends");
@@ -45,15 +38,10 @@ fn a_script_speaks_and_listens_over_ws_and_wss() {
         let pong = session.await_pong(PATIENCE).expect("a pong");
         assert_eq!(pong, b"are you there");
 
-        client
-            .send(Message::Ping("p".into()))
-            .expect("the venue reads");
+        client.send(Message::Ping("p".into())).expect("the venue reads");
         assert_eq!(session.await_ping(PATIENCE).expect("a ping"), b"p");
         client
-            .close(Some(CloseFrame {
-                code: CloseCode::Library(4001),
-                reason: "done".into(),
-            }))
+            .close(Some(CloseFrame { code: CloseCode::Library(4001), reason: "done".into() }))
             .expect("the venue reads");
         assert_eq!(session.await_close(PATIENCE).expect("a Close"), Some(4001));
         read_to_close(&mut client);
@@ -120,9 +108,7 @@ fn a_stalled_session_neither_reads_nor_writes_until_resumed() {
     let session = venue.next_session(PATIENCE).expect("a session");
     session.stall();
     session.send_text("later");
-    client
-        .send(Message::text("early"))
-        .expect("the socket has room");
+    client.send(Message::text("early")).expect("the socket has room");
     let brief = std::time::Duration::from_millis(50);
     assert!(session.flush(brief).is_err());
     assert!(session.await_message(brief).is_err());
@@ -148,11 +134,19 @@ fn silence_is_fenced_by_a_ping() {
 }
 
 #[test]
+#[should_panic(expected = "awaited silence, came Text(\"noise\")")]
+fn noise_before_the_fence_breaks_the_silence() {
+    let venue = Venue::scripted().start().expect("a free port");
+    let mut client = dial(&venue);
+    let session = venue.next_session(PATIENCE).expect("a session");
+    client.send(Message::text("noise")).expect("the venue reads");
+    std::thread::spawn(move || while client.read().is_ok() {});
+    session.assert_silent();
+}
+
+#[test]
 fn a_close_is_ignored_where_that_was_asked_for() {
-    let venue = Venue::scripted()
-        .ignore_close()
-        .start()
-        .expect("a free port");
+    let venue = Venue::scripted().ignore_close().start().expect("a free port");
     let mut client = dial(&venue);
     let session = venue.next_session(PATIENCE).expect("a session");
     client.close(None).expect("the venue reads");
