@@ -349,7 +349,7 @@ impl<U, R> ClientBuilder<U, R> {
 }
 
 impl ClientBuilder<HasUrl, HasRouter> {
-    /// Connects and returns once the client is live. One attempt is made, over all addresses of the host; after that, lost
+    /// Connects and returns once the client is, or has been, live. One attempt is made, over all addresses of the host; after that, lost
     /// connections are dialed again by the strategy.
     ///
     /// # Errors
@@ -360,7 +360,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
         let settings = &self.options.settings;
         let longest = settings.connect_timeout.saturating_add(settings.auth_timeout).saturating_add(BUILD_SLACK);
         let client = self.start_on_engine(FirstDial::Once)?;
-        let Err(error) = client.wait_live(longest) else { return Ok(client) };
+        let Err(error) = client.wait_first_live(longest) else { return Ok(client) };
         // Handlers have had nothing to do yet, so this is quick.
         client.shutdown()?;
         Err(match error {

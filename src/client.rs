@@ -91,6 +91,10 @@ impl Client {
         self.handle.sender.shared.wait_live(clock::after(timeout)).map_err(|error| named(error, timeout))
     }
 
+    pub(crate) fn wait_first_live(&self, timeout: Duration) -> Result<()> {
+        self.handle.sender.shared.wait_first_live(clock::after(timeout)).map_err(|error| named(error, timeout))
+    }
+
     /// All counters at this moment.
     pub fn metrics(&self) -> Metrics {
         Metrics::read(&self.handle.sender.shared.counters, &self.handle.routes)

@@ -120,6 +120,15 @@ impl Shared {
         })
     }
 
+    /// Waits until there has been a live spell, however short.
+    pub(crate) fn wait_first_live(&self, deadline: Instant) -> Result<()> {
+        self.wait_until(deadline, |state, ending| match state {
+            _ if self.state().1 > 0 => Some(Ok(())),
+            ClientState::Closed | ClientState::Failed => Some(Err(closed(ending))),
+            _ => None,
+        })
+    }
+
     /// Waits until closed or failed.
     pub(crate) fn wait_closed(&self, deadline: Instant) -> Result<()> {
         self.wait_until(deadline, |state, _| {

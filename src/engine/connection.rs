@@ -147,6 +147,7 @@ impl Connection {
             shutdown_flag: new.shutdown_flag,
         };
         connection.perform(desk);
+        connection.flush();
         connection
     }
 
@@ -193,9 +194,9 @@ impl Connection {
             let mut tail = std::mem::take(&mut self.tail);
             // A short rest moves to the hot buffer; a long one stays, and grows with what comes.
             let buffer = if tail.len() <= desk.hot.capacity() / 2 {
-                desk.hot.clear();
                 desk.hot.append(tail.data());
                 tail.clear();
+                tail.shrink_if_empty(KEEP_TAIL);
                 &mut desk.hot
             } else {
                 &mut tail
@@ -216,8 +217,8 @@ impl Connection {
             } else if tail.is_empty() {
                 tail.append(desk.hot.data());
             }
-            desk.hot.clear();
-            desk.hot.shrink_if_empty(HOT_BYTES);
+            desk.hot.reset(HOT_BYTES);
+            desk.cipher.reset(HOT_BYTES);
             self.tail = tail;
             let ending = ending.or(fill.end.map(|reason| Ending { reason, farewell: None }));
             if let Some(Ending { reason, farewell }) = ending {
@@ -473,8 +474,12 @@ impl Drop for Connection {
     }
 }
 
-/// Closes a socket.
+/// Closes a socket, with close_notify where the kernel has room for it.
 fn forget(mut stream: Stream, registry: &Registry) {
+    stream.start_close();
+    if let Err(error) = stream.flush(&mut WriteBuffer::default()) {
+        log::debug!("could not say goodbye: {error}");
+    }
     if let Err(error) = stream.deregister(registry) {
         log::debug!("could not deregister a socket: {error}");
     }

@@ -67,7 +67,7 @@ impl EventLoop {
             now: clock::now(),
             registry: poll.registry().try_clone()?,
             hot: ReceiveBuffer::with_capacity(HOT_BYTES),
-            cipher: ReceiveBuffer::default(),
+            cipher: ReceiveBuffer::with_capacity(HOT_BYTES),
             offload: Offload::default(),
             commands: sender,
             lingering: LingerList::default(),

@@ -158,6 +158,8 @@ impl Session {
 
     /// Tells the handlers, each in its own queue, and whoever listens to the client.
     pub(super) fn tell(&mut self, event: ConnectionEvent) {
+        // First the state, or a handler that answers `Live` could be told that nothing is live.
+        self.publish_state();
         self.pipeline.event(&event);
         self.shared.report(|| ClientEvent::Connection(event));
     }

@@ -9,6 +9,7 @@ mod phase;
 mod tests;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::config::Settings;
@@ -219,7 +220,7 @@ impl Lifecycle {
         if is_fatal(&reason, ever_live) || (!ever_live && self.first_dial == FirstDial::Once) {
             return self.finish(reason);
         }
-        let Some(delay) = self.strategy.next_delay(self.failures) else {
+        let Some(delay) = self.next_delay() else {
             return self.finish(reason);
         };
         let mut retry_in = delay.max(least_delay(&reason));
@@ -233,6 +234,12 @@ impl Lifecycle {
         }
         self.actions.push_back(Action::ReportRetry { failures: self.failures, reason, retry_in });
         self.phase = Phase::Backoff { until: later(now, retry_in) };
+    }
+
+    /// Asks the user's strategy. One that panics is taken for one that waits long: the loop serves other clients, too.
+    fn next_delay(&self) -> Option<Duration> {
+        let asked = catch_unwind(AssertUnwindSafe(|| self.strategy.next_delay(self.failures)));
+        asked.unwrap_or(Some(REJECTED_DELAY))
     }
 
     fn finish(&mut self, reason: DisconnectReason) {

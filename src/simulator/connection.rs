@@ -279,7 +279,7 @@ impl Connection {
             Phase::Delaying(..) => {}
             Phase::Live | Phase::Closing => self.read_frames(now),
             Phase::Mute | Phase::Answering(_) | Phase::Parting | Phase::Finishing | Phase::Lingering(_) => {
-                self.inbound.clear()
+                self.inbound.clear();
             }
         }
     }

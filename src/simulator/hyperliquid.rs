@@ -146,7 +146,7 @@ impl HyperliquidFeed {
         match (method, held) {
             ("subscribe", Some(_)) => return Err(format!("Already subscribed: {json}")),
             ("subscribe", None) => {
-                self.subscriptions.push(Subscription { channel, coin, due: now.at, rounds_left: 0, sent: 0 })
+                self.subscriptions.push(Subscription { channel, coin, due: now.at, rounds_left: 0, sent: 0 });
             }
             (_, Some(index)) => drop(self.subscriptions.remove(index)),
             (_, None) => return Err(format!("Already unsubscribed: {json}")),

@@ -92,6 +92,14 @@ impl ReceiveBuffer {
         }
     }
 
+    /// Empties the buffer and brings it back to `capacity`, if it has grown far beyond.
+    pub(crate) fn reset(&mut self, capacity: usize) {
+        self.clear();
+        if self.bytes.len() > 4 * capacity {
+            *self = Self::with_capacity(capacity);
+        }
+    }
+
     fn compact(&mut self) {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
