@@ -1,4 +1,91 @@
-#![doc = "placeholder"]
+//! A thread-per-core WebSocket client engine for trading systems, with no async runtime.
+//!
+//! One thread, pinned to one core if you like, runs a hand-written [mio](https://docs.rs/mio) event loop that drives many
+//! connections. It answers the venue's pings, parses each message where it was received, and hands it to the handler of
+//! its route: on a thread of the route's own, through a [crossbeam](https://docs.rs/crossbeam-channel) queue, or inline,
+//! within the read that brought it. Messages of one route are handled one at a time, in order, each exactly once.
+//!
+//! # Quick start
+//!
+//! ```no_run
+//! use hypersockets::{CtrlC, MessageRouter, Result, WsMessage};
+//!
+//! struct Lines;
+//!
+//! impl MessageRouter for Lines {
+//!     type Message = String;
+//!     type RouteKey = ();
+//!
+//!     fn parse(&self, message: WsMessage<'_>) -> Result<String> {
+//!         Ok(message.as_text().ok_or("a binary message")?.to_owned())
+//!     }
+//!
+//!     fn route_key(&self, _line: &String) {}
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     let ctrl_c = CtrlC::install()?;
+//!     let client = hypersockets::builder()
+//!         .url("wss://api.hyperliquid.xyz/ws")
+//!         .router(Lines, |routing| routing.handler((), |line: String| Ok(println!("{line}"))))
+//!         .subscription(r#"{"method":"subscribe","subscription":{"type":"bbo","coin":"BTC"}}"#)
+//!         .shutdown_flag(ctrl_c.flag())
+//!         .build()?;
+//!     ctrl_c.wait();
+//!     println!("{:#?}", client.shutdown()?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Map
+//!
+//! | you want to | look at |
+//! | --- | --- |
+//! | build a client | [`builder`], [`ClientBuilder`] |
+//! | parse and route messages | [`MessageRouter`], [`Routing`], [`RouteOptions`] |
+//! | handle them | [`MessageHandler`], [`Delivery`], [`ConnectionEvent`] |
+//! | send | [`Client::send`], [`Sender`], [`Delivery::send`] |
+//! | authenticate, set headers | [`AuthProvider`], [`HeaderProvider`] |
+//! | stay connected | [`ReconnectionStrategy`], [`PassivePingDetector`], [`ClientBuilder::heartbeat`] |
+//! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
+//! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
+//! | decide what runs where | [`Engine`], [`EventLoop`], [`IdleStrategy`] |
+//! | test against a venue of your own | the `simulator` module (feature `simulator`) |
+//!
+//! # A message's way
+//!
+//! `EventLoop::turn` → a connection reads its socket → frames are sliced out of the receive buffer → the passive ping
+//! detector looks → [`MessageRouter::parse_each`] → [`MessageRouter::route_key`] → the route's queue →
+//! [`MessageHandler::handle_delivery`]. A text is lent to the router from the receive buffer: nothing is copied and nothing
+//! allocated before your parser.
+//!
+//! # What is promised
+//!
+//! * What the kernel had received completely before a connection ended, or before a shutdown began, is handled exactly
+//!   once, in order per route. What the venue sent while there was no connection is gone; handlers see
+//!   [`ConnectionEvent::Lost`] and [`ConnectionEvent::Live`] in their own queue, exactly where the hole is.
+//! * A handler or parser that errs or panics costs that one message; it is counted and reported. (With `panic = "abort"`
+//!   nothing can be isolated.)
+//! * Nothing that you send is ever sent again by itself.
+//! * Certificates are verified, TLS is 1.2 or newer, and `wss` never falls back to `ws`.
+//!
+//! # Features
+//!
+//! | feature | default | gives |
+//! | --- | --- | --- |
+//! | `ring` | yes | TLS cryptography by ring |
+//! | `aws-lc-rs` | | TLS cryptography by aws-lc-rs; preferred where both are on |
+//! | `webpki-roots` | yes | Mozilla's root certificates, compiled in |
+//! | `native-roots` | | the host's root certificates |
+//! | `platform-verifier` | | certificates judged by the platform |
+//! | `serde_json` | yes | `?` on serde_json errors in routers and handlers |
+//! | `simulator` | | a scripted venue on loopback, for tests |
+//!
+//! # Logging
+//!
+//! Through the [`log`](https://docs.rs/log) crate, at connects and disconnects only; never a header value, a URL's path or
+//! query, or an auth message. tungstenite's own TRACE logs show control frames and fragmented messages that were received.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod auth;
