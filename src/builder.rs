@@ -482,8 +482,8 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A [`RoutingPlan`] whose router's type has been forgotten.
-trait StartRoutes {
+/// A [`RoutingPlan`] whose router's type has been forgotten. `Send`, so that a builder may be built on another thread.
+trait StartRoutes: Send {
     fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<Started>;
 }
 

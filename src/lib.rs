@@ -137,3 +137,8 @@ pub use rustls;
 pub use sender::Sender;
 pub use state::{ClientState, SendId};
 pub use transport::TlsOptions;
+
+/// The README's program compiles as printed.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
 //! What a client's loop and its handles share. The loop writes the state; anyone reads it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -60,7 +60,6 @@ pub(crate) struct Shared {
     pub(crate) last_send: Mutex<u64>,
     pub(crate) counters: ConnectionCounters,
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
-    pub(crate) shutdown_requested: AtomicBool,
     pub(crate) halted: Mutex<Option<HaltedMember>>,
 }
 
@@ -78,7 +77,6 @@ impl Shared {
             last_send: Mutex::new(0),
             counters: ConnectionCounters::default(),
             events: bounded(EVENTS_BOUND),
-            shutdown_requested: AtomicBool::new(false),
             halted: Mutex::new(None),
         })
     }

@@ -3,7 +3,7 @@
 //! Invariant: what the kernel had received is delivered before the lifecycle hears that the connection is over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -224,6 +224,7 @@ impl Connection {
             if let Some(Ending { reason, farewell }) = ending {
                 self.farewell = farewell;
                 self.flush();
+                self.session.pipeline.drained();
                 self.session.lifecycle.handle_input(desk.now, Input::Disconnected(reason));
                 self.perform(desk);
                 return ReadReport { more: false, ..report };
@@ -247,16 +248,22 @@ impl Connection {
     /// Gives the kernel what waits. A failure is kept: reading goes on to the end first.
     pub(super) fn flush(&mut self) {
         let Link::Open(open) = &mut self.link else { return };
-        if self.session.write_error.is_some() {
-            return;
-        }
-        if let Err(error) = open.stream.flush(&mut self.out) {
-            self.session.write_error = Some(DisconnectReason::Broken(error.to_string()));
-        }
-        self.session.account(&open.stream, &mut self.out);
-        // Room for the pongs that had none.
-        if let Protocol::WebSocket(websocket) = &mut open.protocol {
-            websocket.flush_pongs(&mut self.out);
+        while self.session.write_error.is_none() {
+            let flushed = open.stream.flush(&mut self.out);
+            self.session.account(&open.stream, &mut self.out);
+            match flushed {
+                Err(error) => self.session.write_error = Some(DisconnectReason::Broken(error.to_string())),
+                Ok(false) => return,
+                Ok(true) => {
+                    // Now there is room for the pongs that had none.
+                    if let Protocol::WebSocket(websocket) = &mut open.protocol {
+                        websocket.flush_pongs(&mut self.out);
+                    }
+                    if self.out.is_empty() {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -313,7 +320,6 @@ impl Connection {
 
     /// The user wants to stop.
     pub(super) fn shut_down(&mut self, desk: &mut Desk) {
-        self.session.shared.shutdown_requested.store(true, Ordering::Release);
         self.session.lifecycle.handle_input(desk.now, Input::Shutdown);
         self.perform(desk);
         self.flush();

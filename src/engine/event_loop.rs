@@ -95,7 +95,10 @@ impl EventLoop {
         let _own = own_thread::enter();
         self.desk.now = clock::now();
         let mut work = self.take_commands();
-        if self.hot_slots.is_empty() || self.turns_since_poll >= TURNS_PER_POLL || !self.desk.lingering.is_empty() {
+        // A deadline is only judged after a look: what came while the process was stopped must count as in time.
+        let judging = self.next_deadline().is_some_and(|deadline| self.desk.now >= deadline);
+        let spinning_on_hot = !self.hot_slots.is_empty() && self.turns_since_poll < TURNS_PER_POLL;
+        if judging || !spinning_on_hot || !self.desk.lingering.is_empty() {
             self.look(Duration::ZERO);
         } else {
             self.turns_since_poll += 1;
