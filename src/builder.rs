@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::auth::AuthProvider;
 use crate::client::{Client, Handle};
-use crate::config::Settings;
+use crate::config::{Liveness, Settings};
 use crate::cpu;
 use crate::engine::{Command, CommandSender, Engine, EventLoop, NewConnection, Plan, Providers, UrlSource};
-use crate::error::{HyperSocketError, Result};
+use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::halted::HaltedMember;
 use crate::headers::HeaderProvider;
 use crate::lifecycle::FirstDial;
@@ -233,11 +233,18 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
-    /// Sends a ping frame after `every` of silence, and takes the connection for dead where not a single byte comes within
-    /// `pong_timeout` after that. By default 30 s and 10 s.
+    /// Sends a ping frame every `every`, and takes the connection for dead where its pong does not come within
+    /// `pong_timeout`; [`Client::round_trips`] shows how long the pongs took. Without this call a ping goes out only after
+    /// 30 s of silence, and any byte within the next 10 s proves life.
     pub fn ping(mut self, every: Duration, pong_timeout: Duration) -> Self {
-        self.options.settings.ping_every = every;
-        self.options.settings.pong_timeout = pong_timeout;
+        self.options.settings.liveness = Liveness::Always { every, timeout: pong_timeout };
+        self
+    }
+
+    /// Takes the connection for dead where no data message comes for this long. Pings and pongs of any kind, the venue's
+    /// data-message pings among them, are no data. Off by default: only you know how quiet your market may be.
+    pub fn data_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.settings.data_idle_timeout = Some(timeout);
         self
     }
 
@@ -364,7 +371,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
         // Handlers have had nothing to do yet, so this is quick.
         client.shutdown()?;
         Err(match error {
-            HyperSocketError::Closed(reason) if reason != crate::DisconnectReason::Shutdown => {
+            HyperSocketError::Closed(reason) if reason != DisconnectReason::Shutdown => {
                 HyperSocketError::ConnectFailed(reason)
             }
             other => other,
@@ -409,6 +416,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
             _ => Some(options.tls.connector()?),
         };
         let Options { shared, settings, sender, .. } = options;
+        let measure_round_trips = matches!(settings.liveness, Liveness::Always { .. });
         shared.max_queued_bytes.store(settings.limits.max_queued_bytes, Ordering::Relaxed);
         let outlet = || Box::new(sender.clone()) as Box<_>;
         let Started { pipeline, threads, stats } = routes.start(&shared, options.measure_latency, &outlet)?;
@@ -430,6 +438,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
                 subscriptions: options.subscriptions,
                 heartbeat: options.heartbeat,
                 passive_ping: options.passive_ping,
+                measure_round_trips,
             },
             shutdown_flag: options.shutdown_flag,
         };
@@ -476,8 +485,11 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
     if options.settings.heartbeat_every.is_some_and(|every| every.is_zero()) {
         return invalid("a heartbeat every 0 s");
     }
-    if options.settings.ping_every.is_zero() {
+    if options.settings.liveness.interval().is_zero() {
         return invalid("a ping every 0 s");
+    }
+    if options.settings.data_idle_timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return invalid("a data-idle timeout of 0 s");
     }
     Ok(())
 }

@@ -107,6 +107,12 @@ impl Client {
         Latency::merged(recorders.map(LatencyRecorder::snapshot))
     }
 
+    /// From our ping frames to their pongs, over all sessions; empty unless the client was built with
+    /// [`ping`](crate::ClientBuilder::ping).
+    pub fn round_trips(&self) -> Latency {
+        self.handle.sender.shared.round_trips.snapshot()
+    }
+
     /// The client's events, from its start. They wait in a bounded queue that all clones share; what nobody takes in time
     /// is dropped and counted in `events_dropped`.
     pub fn events(&self) -> Events {

@@ -11,10 +11,9 @@ pub(crate) struct Settings {
     pub(crate) auth_timeout: Duration,
     /// For the venue's Close after ours, at shutdown; 100 ms keeps the whole shutdown under 150 ms.
     pub(crate) close_timeout: Duration,
-    /// After this much silence a ping is sent.
-    pub(crate) ping_every: Duration,
-    /// After the ping, any byte within this time proves life.
-    pub(crate) pong_timeout: Duration,
+    pub(crate) liveness: Liveness,
+    /// The longest time without a data message; pings of either kind are none.
+    pub(crate) data_idle_timeout: Option<Duration>,
     /// A session that lived this long resets the count of failed attempts.
     pub(crate) stable_after: Duration,
     /// Waited once per disconnect, before the strategy's delay.
@@ -22,6 +21,31 @@ pub(crate) struct Settings {
     /// The client's own messages, one each `every`; missed ones are skipped.
     pub(crate) heartbeat_every: Option<Duration>,
     pub(crate) limits: Limits,
+}
+
+/// How a dead peer is found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// A ping after so much silence; any byte within the timeout proves life.
+    OnSilence { after: Duration, timeout: Duration },
+    /// A ping at each interval; its pong must come within the timeout.
+    Always { every: Duration, timeout: Duration },
+}
+
+impl Liveness {
+    /// From the last sign of life, or from the last ping, to the next ping.
+    pub(crate) fn interval(self) -> Duration {
+        match self {
+            Self::OnSilence { after, .. } => after,
+            Self::Always { every, .. } => every,
+        }
+    }
+
+    pub(crate) fn timeout(self) -> Duration {
+        match self {
+            Self::OnSilence { timeout, .. } | Self::Always { timeout, .. } => timeout,
+        }
+    }
 }
 
 /// What a peer may claim of our memory.
@@ -45,8 +69,8 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             auth_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_millis(100),
-            ping_every: Duration::from_secs(30),
-            pong_timeout: Duration::from_secs(10),
+            liveness: Liveness::OnSilence { after: Duration::from_secs(30), timeout: Duration::from_secs(10) },
+            data_idle_timeout: None,
             stable_after: Duration::from_secs(10),
             reconnection_delay_offset: Duration::ZERO,
             heartbeat_every: None,

@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::error::{HyperSocketError, Result};
 
-/// Catches SIGINT and SIGTERM: the first one clears [`flag`](Self::flag) and ends [`wait`](Self::wait).
+/// Catches SIGINT, SIGTERM and SIGHUP: the first one clears [`flag`](Self::flag) and ends [`wait`](Self::wait). It takes
+/// them over even where they were ignored before, as a shell script's `&` and `nohup` have it.
 ///
 /// ```no_run
 /// # fn main() -> hypersockets::Result<()> {
@@ -32,13 +33,14 @@ impl CtrlC {
     /// Installs the handler, on a thread of its own that lives as long as the process.
     ///
     /// # Errors
-    /// [`InvalidConfig`](HyperSocketError::InvalidConfig) where the process has a handler already: there can be one.
+    /// [`InvalidConfig`](HyperSocketError::InvalidConfig) where it was called before: there can be one.
     pub fn install() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(true));
         let (signal, signalled) = bounded::<()>(0);
         // Dropping the sending end is the signal: it wakes every waiter and stays seen.
         let mut first = Some((Arc::clone(&flag), signal));
-        ctrlc::try_set_handler(move || {
+        // `try_set_handler` would refuse to start in the background of a script, where SIGINT is ignored from birth.
+        ctrlc::set_handler(move || {
             if let Some((flag, signal)) = first.take() {
                 flag.store(false, Ordering::Release);
                 drop(signal);

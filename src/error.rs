@@ -193,8 +193,10 @@ pub enum DisconnectReason {
         /// The limit, in bytes.
         limit_bytes: u64,
     },
-    /// No sign of life came within the pong timeout of our ping.
+    /// No pong, and no other sign of life where that would have done, came in time after our ping.
     PongTimeout,
+    /// No data message came for the data-idle timeout.
+    DataIdle,
     /// We shut the connection down.
     Shutdown,
 }
@@ -221,6 +223,7 @@ impl fmt::Display for DisconnectReason {
                 write!(f, "message of {claimed_bytes} bytes or more is over the limit of {limit_bytes}")
             }
             Self::PongTimeout => f.write_str("no pong in time"),
+            Self::DataIdle => f.write_str("no data for too long"),
             Self::Shutdown => f.write_str("shut down"),
         }
     }

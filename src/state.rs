@@ -13,7 +13,7 @@ use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::ClientEvent;
 use crate::halted::HaltedMember;
 use crate::handler::ConnectionId;
-use crate::metrics::ConnectionCounters;
+use crate::metrics::{ConnectionCounters, LatencyRecorder};
 
 /// Numbers what a client sends, in the order of queueing. Larger is later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     /// The last id given. Held while queueing: ids must be in the order of the queue, or `written_through` would lie.
     pub(crate) last_send: Mutex<u64>,
     pub(crate) counters: ConnectionCounters,
+    /// From our pings to their pongs.
+    pub(crate) round_trips: LatencyRecorder,
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
     pub(crate) halted: Mutex<Option<HaltedMember>>,
 }
@@ -76,6 +78,7 @@ impl Shared {
             changed: Condvar::new(),
             last_send: Mutex::new(0),
             counters: ConnectionCounters::default(),
+            round_trips: LatencyRecorder::default(),
             events: bounded(EVENTS_BOUND),
             halted: Mutex::new(None),
         })
@@ -89,12 +92,14 @@ impl Shared {
     /// The loop tells where the client stands now.
     pub(crate) fn transition(&self, state: ClientState, epoch: u64) {
         let packed = pack(state, epoch);
-        if self.state.swap(packed, Ordering::AcqRel) == packed {
+        if self.state.load(Ordering::Acquire) == packed {
             return;
         }
+        // The flag first: whoever sees the new state must not find the flag of the old one.
         if let Some(member) = lock(&self.halted).as_mut() {
             member.set_down(matches!(state, ClientState::Connecting | ClientState::BackingOff | ClientState::Failed));
         }
+        self.state.store(packed, Ordering::Release);
         drop(self.lock_ending());
         self.changed.notify_all();
     }

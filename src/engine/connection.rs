@@ -132,6 +132,8 @@ impl Connection {
             plan: new.plan,
             auth_message: None,
             settled: Settled::default(),
+            pings: 0,
+            ping: None,
             verdict: None,
             write_error: None,
         };
@@ -354,7 +356,7 @@ impl Connection {
                 Action::Finish { reason } => self.finish(&reason),
                 writing => {
                     if let Some(websocket) = self.link.websocket() {
-                        self.session.write_action(&writing, &mut websocket.writer(&mut self.out));
+                        self.session.write_action(desk.now, &writing, &mut websocket.writer(&mut self.out));
                     }
                 }
             }
@@ -439,6 +441,7 @@ impl Connection {
         let link = std::mem::replace(&mut self.link, Link::Down);
         let farewell = self.farewell.take();
         self.session.auth_message = None;
+        self.session.ping = None;
         self.session.verdict = None;
         self.session.write_error = None;
         match link {
@@ -474,9 +477,15 @@ impl Connection {
 impl Drop for Connection {
     /// The loop was dropped, or panicked: nobody must wait for this client any more.
     fn drop(&mut self) {
-        if !self.is_closed() {
-            self.finish(&DisconnectReason::Broken("the event loop is gone".to_owned()));
+        if self.is_closed() {
+            return;
         }
+        let reason = DisconnectReason::Broken("the event loop is gone".to_owned());
+        if self.session.lifecycle.session_open() {
+            let (epoch, written_through) = (self.session.lifecycle.epoch(), self.session.settled.through());
+            self.session.tell(ConnectionEvent::Lost { epoch, reason: reason.clone(), written_through });
+        }
+        self.finish(&reason);
     }
 }
 
@@ -535,7 +544,7 @@ impl Open {
             let mut websocket = Box::new(WebSocket::new(limits));
             let authenticate = session.auth_message.is_some();
             session.lifecycle.handle_input(received, Input::Upgraded { authenticate });
-            session.perform_writing(&mut websocket.writer(out));
+            session.perform_writing(received, &mut websocket.writer(out));
             self.protocol = Protocol::WebSocket(websocket);
         }
         let Protocol::WebSocket(websocket) = &mut self.protocol else { return Ok(()) };

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) subscriptions: Vec<WsMessage<'static>>,
     pub(crate) heartbeat: Option<WsMessage<'static>>,
     pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
+    /// Off for clients that did not ask for pings: a histogram is larger than all else that an idle connection holds.
+    pub(crate) measure_round_trips: bool,
 }
 
 /// One client, seen from its loop, over all its sockets.
@@ -37,6 +39,10 @@ pub(super) struct Session {
     /// The auth message of the current dial, until it is sent.
     pub(super) auth_message: Option<WsMessage<'static>>,
     pub(super) settled: Settled,
+    /// Counts our pings: the payload that tells which of them a pong answers.
+    pub(super) pings: u64,
+    /// The ping that is unanswered, and when it was queued.
+    pub(super) ping: Option<(u64, Instant)>,
     /// Why the session must end although the socket is fine; ends reading.
     pub(super) verdict: Option<DisconnectReason>,
     /// Writing failed. Reading goes on to the end, since what the kernel has acknowledged is ours to deliver.
@@ -54,10 +60,20 @@ impl Session {
     ) {
         match incoming {
             Incoming::Ping => self.shared.counters.pings_answered.add(1),
-            Incoming::Pong(payload) => log::trace!("client {}: pong of {} bytes", self.shared.id, payload.len()),
+            Incoming::Pong(payload) => self.on_pong(payload, received),
             // After a verdict the rest of the read is not for the user.
             Incoming::Message(_) if self.verdict.is_some() => {}
             Incoming::Message(message) => self.on_message(message, writer, stream, received),
+        }
+    }
+
+    /// Only the pong of our last ping counts: an unsolicited one proves nothing about the round trip.
+    fn on_pong(&mut self, payload: &[u8], received: Instant) {
+        if let Some((_, sent)) = self.ping.take_if(|(number, _)| number.to_be_bytes() == payload) {
+            if self.plan.measure_round_trips {
+                self.shared.round_trips.record(received.saturating_duration_since(sent));
+            }
+            self.lifecycle.handle_input(received, Input::Ponged);
         }
     }
 
@@ -76,6 +92,7 @@ impl Session {
         if self.answer_passive_ping(&message, writer) {
             return self.shared.counters.passive_pings_answered.add(1);
         }
+        self.lifecycle.handle_input(received, Input::Data);
         // Before acceptance, messages belong to the epoch that the acceptance will begin.
         let epoch = self.lifecycle.epoch() + u64::from(authenticating);
         let origin = Origin { connection: self.shared.id, epoch, stamps: Stamps::new(received) };
@@ -93,7 +110,7 @@ impl Session {
             Ok(AuthVerdict::Unrelated) => return false,
             Ok(AuthVerdict::Accepted) => {
                 self.lifecycle.handle_input(now, Input::Authenticated);
-                self.perform_writing(writer);
+                self.perform_writing(now, writer);
             }
             Ok(AuthVerdict::Reply(reply)) => {
                 writer.send(&reply);
@@ -117,15 +134,15 @@ impl Session {
     }
 
     /// Performs the pending actions, all of which put frames on the wire.
-    pub(super) fn perform_writing(&mut self, writer: &mut FrameWriter<'_>) {
+    pub(super) fn perform_writing(&mut self, now: Instant, writer: &mut FrameWriter<'_>) {
         while let Some(action) = self.lifecycle.poll_action() {
-            self.write_action(&action, writer);
+            self.write_action(now, &action, writer);
         }
         self.publish_state();
     }
 
     /// Performs one action that puts frames on the wire.
-    pub(super) fn write_action(&mut self, action: &Action, writer: &mut FrameWriter<'_>) {
+    pub(super) fn write_action(&mut self, now: Instant, action: &Action, writer: &mut FrameWriter<'_>) {
         match action {
             Action::SendAuth => {
                 if let Some(message) = self.auth_message.take() {
@@ -139,7 +156,9 @@ impl Session {
                 }
             }
             Action::SendPing => {
-                writer.ping(b"");
+                self.pings += 1;
+                self.ping = Some((self.pings, now));
+                writer.ping(&self.pings.to_be_bytes());
             }
             other => debug_assert!(false, "not an action that writes: {other:?}"),
         }

@@ -110,9 +110,11 @@ impl Lifecycle {
     pub(crate) fn handle_input(&mut self, now: Instant, input: Input) {
         debug_assert!(self.actions.is_empty(), "actions were left over from the input before");
         match (&mut self.phase, input) {
-            // The hot one: bytes came. Any byte proves life.
-            (Phase::Live(live), Input::Received) => live.proved_alive(now, self.settings.ping_every),
-            (_, Input::Received) => {}
+            // The hot ones.
+            (Phase::Live(live), Input::Received) => live.received(now, self.settings.liveness),
+            (Phase::Live(live), Input::Data) => live.data(now, self.settings.data_idle_timeout),
+            (Phase::Live(live), Input::Ponged) => live.ponged(),
+            (_, Input::Received | Input::Data | Input::Ponged) => {}
 
             (Phase::Closed, _) => {}
 
@@ -171,13 +173,13 @@ impl Lifecycle {
             Phase::Closing { .. } => self.finish(DisconnectReason::Shutdown),
             Phase::Backoff { .. } => self.dial(now),
             Phase::Live(live) => {
-                if live.pong_overdue(now) {
-                    return self.fail(now, DisconnectReason::PongTimeout);
+                if let Some(reason) = live.overdue(now) {
+                    return self.fail(now, reason);
                 }
                 if live.take_heartbeat(now, self.settings.heartbeat_every) {
                     self.actions.push_back(Action::SendHeartbeat);
                 }
-                if live.take_ping(now, self.settings.pong_timeout) {
+                if live.take_ping(now, self.settings.liveness) {
                     self.actions.push_back(Action::SendPing);
                 }
             }

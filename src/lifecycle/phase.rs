@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Settings;
+use crate::config::{Liveness, Settings};
 use crate::error::DisconnectReason;
 
 use super::later;
@@ -43,6 +43,10 @@ pub(crate) enum Input {
     Authenticated,
     /// Bytes came in.
     Received,
+    /// The pong of our last ping came in.
+    Ponged,
+    /// A data message came in.
+    Data,
     /// The connection is over, and everything that had arrived was delivered.
     Disconnected(DisconnectReason),
     /// The user wants to stop.
@@ -80,10 +84,12 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Live {
     since: Instant,
-    /// When silence has lasted so long that a ping is due.
+    /// When a ping is due.
     ping_at: Instant,
-    /// When silence after a ping means death; set while a ping is unanswered.
+    /// When the peer counts as dead; set while a ping is unanswered.
     pong_by: Option<Instant>,
+    /// When a feed without data counts as dead.
+    data_by: Option<Instant>,
     heartbeat_at: Option<Instant>,
 }
 
@@ -91,35 +97,53 @@ impl Live {
     pub(super) fn new(now: Instant, settings: &Settings) -> Self {
         Self {
             since: now,
-            ping_at: later(now, settings.ping_every),
+            ping_at: later(now, settings.liveness.interval()),
             pong_by: None,
+            data_by: settings.data_idle_timeout.map(|timeout| later(now, timeout)),
             heartbeat_at: settings.heartbeat_every.map(|every| later(now, every)),
         }
     }
 
     pub(super) fn next_deadline(&self) -> Instant {
+        // While a ping is unanswered no other is due.
         let liveness = self.pong_by.unwrap_or(self.ping_at);
-        self.heartbeat_at.map_or(liveness, |heartbeat| heartbeat.min(liveness))
+        [self.data_by, self.heartbeat_at].into_iter().flatten().fold(liveness, Instant::min)
     }
 
     pub(super) fn lived(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
     }
 
-    pub(super) fn proved_alive(&mut self, now: Instant, ping_every: Duration) {
+    /// Bytes came: a sign of life, where any will do.
+    pub(super) fn received(&mut self, now: Instant, liveness: Liveness) {
+        if let Liveness::OnSilence { after, .. } = liveness {
+            self.pong_by = None;
+            self.ping_at = later(now, after);
+        }
+    }
+
+    pub(super) fn ponged(&mut self) {
         self.pong_by = None;
-        self.ping_at = later(now, ping_every);
     }
 
-    pub(super) fn pong_overdue(&self, now: Instant) -> bool {
-        self.pong_by.is_some_and(|by| now >= by)
+    pub(super) fn data(&mut self, now: Instant, timeout: Option<Duration>) {
+        self.data_by = timeout.map(|timeout| later(now, timeout));
     }
 
-    /// Whether a ping is due; takes it, so that it is due once.
-    pub(super) fn take_ping(&mut self, now: Instant, pong_timeout: Duration) -> bool {
+    /// Why the session is dead, if it is.
+    pub(super) fn overdue(&self, now: Instant) -> Option<DisconnectReason> {
+        if self.pong_by.is_some_and(|by| now >= by) {
+            return Some(DisconnectReason::PongTimeout);
+        }
+        self.data_by.is_some_and(|by| now >= by).then_some(DisconnectReason::DataIdle)
+    }
+
+    /// Whether a ping is due; takes it, so that it is due once. Like a heartbeat, one that was missed is skipped.
+    pub(super) fn take_ping(&mut self, now: Instant, liveness: Liveness) -> bool {
         let due = self.pong_by.is_none() && now >= self.ping_at;
         if due {
-            self.pong_by = Some(later(now, pong_timeout));
+            self.pong_by = Some(later(now, liveness.timeout()));
+            self.ping_at = next_tick(self.ping_at, now, liveness.interval());
         }
         due
     }
@@ -127,12 +151,17 @@ impl Live {
     /// Whether a heartbeat is due; ticks that were missed are skipped, so a late one is not followed by a burst.
     pub(super) fn take_heartbeat(&mut self, now: Instant, every: Option<Duration>) -> bool {
         let (Some(at), Some(every)) = (self.heartbeat_at, every) else { return false };
-        if now < at {
-            return false;
+        let due = now >= at;
+        if due {
+            self.heartbeat_at = Some(next_tick(at, now, every));
         }
-        let missed = now.duration_since(at).as_nanos() / every.as_nanos().max(1);
-        let skip = u32::try_from(missed).ok().and_then(|missed| every.checked_mul(missed + 1));
-        self.heartbeat_at = Some(skip.map_or_else(|| later(now, every), |skip| later(at, skip)));
-        true
+        due
     }
+}
+
+/// The first tick after `now` of a beat that had one at `at`.
+fn next_tick(at: Instant, now: Instant, every: Duration) -> Instant {
+    let missed = now.saturating_duration_since(at).as_nanos() / every.as_nanos().max(1);
+    let skip = u32::try_from(missed + 1).ok().and_then(|ticks| every.checked_mul(ticks));
+    skip.map_or_else(|| later(now, every), |skip| later(at, skip))
 }

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use super::{Action, FirstDial, Input, Lifecycle, Phase};
-use crate::config::Settings;
+use crate::config::{Liveness, Settings};
 use crate::error::DisconnectReason;
 use crate::reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
 
@@ -64,6 +64,12 @@ impl Story {
     fn lose(&mut self) -> Duration {
         retry_in(&self.input(Input::Disconnected(DisconnectReason::EndOfStream)))
     }
+}
+
+/// No ping within any test.
+fn quiet() -> Settings {
+    let liveness = Liveness::OnSilence { after: secs(100_000), timeout: secs(1) };
+    Settings { liveness, ..Settings::default() }
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -219,24 +225,64 @@ fn a_strategy_that_gives_up_ends_the_client() {
 
 #[test]
 fn silence_is_pinged_and_then_given_up() {
-    let settings = Settings::default();
     let mut story = Story::retrying();
     story.go_live();
     story.wait(secs(29));
     story.input(Input::Received);
     assert_eq!(story.wait(secs(29)), [], "any byte is a sign of life");
     assert_eq!(story.wait(secs(1)), [Action::SendPing]);
-    story.now += settings.pong_timeout - Duration::from_millis(1);
+    story.now += secs(10) - Duration::from_millis(1);
     story.input(Input::Received);
     assert_eq!(story.wait(secs(1)), [], "the pong came in time");
     assert_eq!(story.wait(secs(29)), [Action::SendPing]);
-    let actions = story.wait(settings.pong_timeout);
+    let actions = story.wait(secs(10));
     assert!(matches!(&actions[1], Action::ReportLost { reason: DisconnectReason::PongTimeout, .. }));
 }
 
 #[test]
+fn a_ping_that_was_asked_for_goes_out_on_a_busy_feed_and_wants_its_own_pong() {
+    let liveness = Liveness::Always { every: secs(5), timeout: secs(2) };
+    let mut story = Story::with(Settings { liveness, ..Settings::default() }, NeverReconnect, FirstDial::Retry);
+    story.go_live();
+    story.now += secs(4);
+    story.input(Input::Received);
+    assert_eq!(story.wait(secs(1)), [Action::SendPing]);
+    story.input(Input::Ponged);
+    assert_eq!(story.wait(secs(4)), []);
+    assert_eq!(story.wait(secs(1)), [Action::SendPing], "the beat is kept");
+    story.input(Input::Received);
+    let actions = story.wait(secs(2));
+    assert!(matches!(&actions[1], Action::ReportLost { reason: DisconnectReason::PongTimeout, .. }), "bytes are no pong");
+}
+
+#[test]
+fn a_process_that_was_stopped_sends_one_ping_and_one_heartbeat_not_a_burst() {
+    let liveness = Liveness::Always { every: secs(5), timeout: secs(2) };
+    let settings = Settings { liveness, heartbeat_every: Some(secs(1)), ..Settings::default() };
+    let mut story = Story::with(settings, NeverReconnect, FirstDial::Retry);
+    story.go_live();
+    assert_eq!(story.wait(secs(63)), [Action::SendHeartbeat, Action::SendPing]);
+    story.input(Input::Ponged);
+    assert_eq!(story.wait(Duration::ZERO), []);
+}
+
+#[test]
+fn a_feed_without_data_is_given_up_whatever_else_it_says() {
+    let settings = Settings { data_idle_timeout: Some(secs(8)), ..Settings::default() };
+    let mut story = Story::with(settings, NeverReconnect, FirstDial::Retry);
+    story.go_live();
+    story.wait(secs(7));
+    story.input(Input::Data);
+    story.wait(secs(7));
+    story.input(Input::Received);
+    story.input(Input::Ponged);
+    let actions = story.wait(secs(1));
+    assert!(matches!(&actions[1], Action::ReportLost { reason: DisconnectReason::DataIdle, .. }));
+}
+
+#[test]
 fn heartbeats_that_were_missed_are_skipped() {
-    let settings = Settings { heartbeat_every: Some(secs(5)), ping_every: secs(1000), ..Settings::default() };
+    let settings = Settings { heartbeat_every: Some(secs(5)), ..quiet() };
     let mut story = Story::with(settings, NeverReconnect, FirstDial::Retry);
     story.go_live();
     assert_eq!(story.wait(secs(5)), [Action::SendHeartbeat]);
@@ -304,7 +350,11 @@ impl Walk {
             return Input::Connected { attempt: attempt - 1, tls: true };
         }
         match (phase, self.below(6)) {
-            (_, 0) => Input::Received,
+            (_, 0) => match self.below(3) {
+                0 => Input::Data,
+                1 => Input::Ponged,
+                _ => Input::Received,
+            },
             (_, 1) if self.below(10) == 0 => Input::Shutdown,
             (Phase::Dialing { .. }, 2) => Input::DialFailed { attempt, reason: self.reason() },
             (Phase::Dialing { .. }, _) => Input::Connected { attempt, tls: self.below(2) == 0 },
@@ -361,6 +411,12 @@ fn walk(seed: u64) {
     let settings = Settings {
         heartbeat_every: (random.below(2) == 0).then(|| secs(1 + random.below(20))),
         reconnection_delay_offset: secs(random.below(3)),
+        data_idle_timeout: (random.below(3) == 0).then(|| secs(1 + random.below(40))),
+        liveness: if random.below(2) == 0 {
+            Settings::default().liveness
+        } else {
+            Liveness::Always { every: secs(1 + random.below(30)), timeout: secs(1 + random.below(30)) }
+        },
         ..Settings::default()
     };
     let first_dial = if random.below(2) == 0 { FirstDial::Once } else { FirstDial::Retry };

@@ -6,23 +6,20 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Written by the one thread that handles the route; the lock is taken by nobody else but a reader that copies.
-pub(crate) struct LatencyRecorder(Mutex<Histogram<u64>>);
+/// Written by one thread; the lock is taken by nobody else but a reader that copies. Allocates at the first record.
+#[derive(Default)]
+pub(crate) struct LatencyRecorder(Mutex<Option<Histogram<u64>>>);
 
 impl LatencyRecorder {
     pub(crate) fn record(&self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(ns);
+        let mut histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        histogram.get_or_insert_with(empty).saturating_record(ns);
     }
 
     pub(crate) fn snapshot(&self) -> Latency {
-        Latency { histogram: self.0.lock().unwrap_or_else(PoisonError::into_inner).clone() }
-    }
-}
-
-impl Default for LatencyRecorder {
-    fn default() -> Self {
-        Self(Mutex::new(empty()))
+        let histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Latency { histogram: histogram.unwrap_or_else(empty) }
     }
 }
 

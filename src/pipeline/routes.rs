@@ -143,22 +143,23 @@ impl<R: MessageRouter> Routes<R> {
         self.shared.report(|| ClientEvent::ParseFailed { error });
     }
 
-    /// The route of a message; a panic of `route_key` costs the message, as one of `parse` does.
+    /// The route of a message; a panic of `route_key`, or of the key's own `Hash`, `Eq` or `Debug`, costs the message, as
+    /// one of `parse` does.
     fn find(&self, message: &R::Message) -> Option<usize> {
-        let key = match catch_unwind(AssertUnwindSafe(|| self.router.route_key(message))) {
-            Ok(key) => key,
-            Err(panic) => {
-                self.shared.counters.parse_panics.add(1);
-                self.shared.report(|| ClientEvent::ParseFailed { error: panic_text(panic.as_ref()) });
-                return None;
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            let key = self.router.route_key(message);
+            let found = self.index.get(&key).copied().or(self.default);
+            if found.is_none() {
+                self.shared.counters.unrouted.add(1);
+                self.shared.report(|| ClientEvent::Unrouted { route: format!("{key:?}") });
             }
-        };
-        let found = self.index.get(&key).copied().or(self.default);
-        if found.is_none() {
-            self.shared.counters.unrouted.add(1);
-            self.shared.report(|| ClientEvent::Unrouted { route: format!("{key:?}") });
-        }
-        found
+            found
+        }));
+        found.unwrap_or_else(|panic| {
+            self.shared.counters.parse_panics.add(1);
+            self.shared.report(|| ClientEvent::ParseFailed { error: panic_text(panic.as_ref()) });
+            None
+        })
     }
 }
 
