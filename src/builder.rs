@@ -9,7 +9,9 @@ use crate::auth::AuthProvider;
 use crate::client::{Client, Handle};
 use crate::config::{Liveness, Settings};
 use crate::cpu;
-use crate::engine::{Command, CommandSender, Engine, EventLoop, NewConnection, Plan, Providers, UrlSource};
+use crate::engine::{
+    Command, CommandSender, Engine, EventLoop, NewConnection, Plan, Providers, SubscriptionSource, UrlSource,
+};
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::halted::HaltedMember;
 use crate::headers::HeaderProvider;
@@ -22,6 +24,7 @@ use crate::reconnect::{ExponentialBackoff, ReconnectionStrategy};
 use crate::router::MessageRouter;
 use crate::routing::Routing;
 use crate::sender::Sender;
+use crate::sources::{IntoSubscription, IntoUrl};
 use crate::state::{Shared, lock};
 use crate::transport::TlsOptions;
 
@@ -104,7 +107,7 @@ pub struct ClientBuilder<U, R> {
 pub struct NoUrl;
 
 /// The builder has a URL.
-pub struct HasUrl(UrlSource);
+pub struct HasUrl(pub(crate) UrlSource);
 
 /// The builder has no router yet.
 #[derive(Debug)]
@@ -122,7 +125,7 @@ struct Options {
     headers: Option<Box<dyn HeaderProvider>>,
     heartbeat: Option<WsMessage<'static>>,
     passive_ping: Option<Box<dyn PassivePingDetector>>,
-    subscriptions: Vec<WsMessage<'static>>,
+    subscriptions: Vec<SubscriptionSource>,
     subprotocols: Vec<String>,
     shutdown_flag: Option<Arc<AtomicBool>>,
     halted_flag: Option<Arc<AtomicBool>>,
@@ -157,46 +160,11 @@ impl Options {
     }
 }
 
-/// Where a URL comes from: a text, or a closure that makes one anew at each dial, off the loop.
-pub trait IntoUrl: sealed::IntoUrlSource {}
-
-mod sealed {
-    /// Keeps [`IntoUrl`](super::IntoUrl) ours.
-    pub trait IntoUrlSource {
-        #[doc(hidden)]
-        fn into_source(self) -> super::HasUrl;
-    }
-}
-
-impl IntoUrl for &str {}
-impl sealed::IntoUrlSource for &str {
-    fn into_source(self) -> HasUrl {
-        HasUrl(UrlSource::Fixed(self.to_owned()))
-    }
-}
-
-impl IntoUrl for String {}
-impl sealed::IntoUrlSource for String {
-    fn into_source(self) -> HasUrl {
-        HasUrl(UrlSource::Fixed(self))
-    }
-}
-
-impl<F> IntoUrl for F where F: Fn() -> Result<String> + Send + Sync + 'static {}
-impl<F> sealed::IntoUrlSource for F
-where
-    F: Fn() -> Result<String> + Send + Sync + 'static,
-{
-    fn into_source(self) -> HasUrl {
-        HasUrl(UrlSource::Fresh(Box::new(self)))
-    }
-}
-
 impl<R> ClientBuilder<NoUrl, R> {
     /// Where to dial: `ws://` or `wss://`, with a text, or a closure that makes one at each dial (for tokens in the URL).
     /// User info in a URL is refused; the query may hold a secret and is never logged.
     pub fn url(self, url: impl IntoUrl) -> ClientBuilder<HasUrl, R> {
-        ClientBuilder { url: url.into_source(), routes: self.routes, options: self.options }
+        ClientBuilder { url: HasUrl(url.into_source().0), routes: self.routes, options: self.options }
     }
 }
 
@@ -266,15 +234,16 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
-    /// A message to send at the start of every session, once, after authentication.
-    pub fn subscription(mut self, message: impl Into<WsMessage<'static>>) -> Self {
-        self.options.subscriptions.push(message.into());
+    /// A message to send at the start of every session, once, after authentication: a message, a text, or a closure that
+    /// makes one at each dial, off the loop (for tokens that expire).
+    pub fn subscription(mut self, message: impl IntoSubscription) -> Self {
+        self.options.subscriptions.push(message.into_source().0);
         self
     }
 
     /// Messages to send at the start of every session, each once, in this order, after authentication.
     pub fn subscriptions(mut self, messages: Vec<WsMessage<'static>>) -> Self {
-        self.options.subscriptions.extend(messages);
+        self.options.subscriptions.extend(messages.into_iter().map(SubscriptionSource::Fixed));
         self
     }
 
@@ -424,7 +393,8 @@ impl ClientBuilder<HasUrl, HasRouter> {
             *lock(&shared.halted) = Some(HaltedMember::join(flag));
         }
         sender.connect(commands.clone());
-        let providers = Arc::new(Providers { url, headers: options.headers, auth: options.auth });
+        let Options { headers, auth, subscriptions, .. } = options;
+        let providers = Arc::new(Providers { url, subscriptions, headers, auth });
         let new = NewConnection {
             shared,
             settings,
@@ -435,7 +405,6 @@ impl ClientBuilder<HasUrl, HasRouter> {
                 providers,
                 tls,
                 subprotocols: options.subprotocols,
-                subscriptions: options.subscriptions,
                 heartbeat: options.heartbeat,
                 passive_ping: options.passive_ping,
                 measure_round_trips,

@@ -114,11 +114,12 @@ mod routing;
 mod sender;
 #[cfg(feature = "simulator")]
 pub mod simulator;
+mod sources;
 mod state;
 mod transport;
 
 pub use auth::{AuthProvider, AuthVerdict};
-pub use builder::{ClientBuilder, HasRouter, HasUrl, IntoUrl, NoRouter, NoUrl, builder};
+pub use builder::{ClientBuilder, HasRouter, HasUrl, NoRouter, NoUrl, builder};
 pub use client::{Client, Events, ShutdownReport};
 pub use ctrl_c::CtrlC;
 pub use engine::{Engine, EngineBuilder, EventLoop};
@@ -135,6 +136,7 @@ pub use router::{MessageRouter, Parsed, Scratch, Sequence, SubscriptionReply};
 pub use routing::{RouteOptions, Routing};
 pub use rustls;
 pub use sender::Sender;
+pub use sources::{IntoSubscription, IntoUrl};
 pub use state::{ClientState, SendId};
 pub use transport::TlsOptions;
 

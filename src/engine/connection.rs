@@ -131,6 +131,7 @@ impl Connection {
             pipeline: new.pipeline,
             plan: new.plan,
             auth_message: None,
+            subscriptions: Vec::new(),
             settled: Settled::default(),
             pings: 0,
             ping: None,
@@ -384,18 +385,18 @@ impl Connection {
         }
         // The request is made before a byte leaves, so that a header that would break it breaks the dial instead.
         let ready = outcome.and_then(|prepared| {
-            let Prepared { target, addresses, headers, auth } = prepared;
-            Upgrade::new(&target, &headers, &self.session.plan.subprotocols)
-                .map(|upgrade| (target, addresses, auth, upgrade))
+            Upgrade::new(&prepared.target, &prepared.headers, &self.session.plan.subprotocols)
+                .map(|upgrade| (prepared, upgrade))
                 .map_err(|error| DisconnectReason::Provider(error.to_string()))
         });
-        let (target, addresses, auth, upgrade) = match ready {
+        let (Prepared { target, addresses, auth, subscriptions, .. }, upgrade) = match ready {
             Ok(ready) => ready,
             Err(reason) => {
                 return self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason });
             }
         };
         self.session.auth_message = auth;
+        self.session.subscriptions = subscriptions;
         let deadline = self.session.lifecycle.poll_timeout().unwrap_or(desk.now);
         let mut dial = Dial::new(addresses, deadline);
         let progress = dial.start(&desk.registry, self.token, desk.now);

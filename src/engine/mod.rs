@@ -12,6 +12,6 @@ mod session;
 pub(crate) use command::{Command, CommandSender};
 pub(crate) use connection::NewConnection;
 pub use event_loop::EventLoop;
-pub(crate) use offload::{Providers, UrlSource};
+pub(crate) use offload::{Providers, SubscriptionSource, UrlSource};
 pub use runner::{Engine, EngineBuilder};
 pub(crate) use session::Plan;

@@ -22,9 +22,16 @@ pub(crate) enum UrlSource {
     Fresh(Box<dyn Fn() -> Result<String> + Send + Sync>),
 }
 
+/// A subscription: a fixed message, or one made at each dial.
+pub(crate) enum SubscriptionSource {
+    Fixed(WsMessage<'static>),
+    Fresh(Box<dyn Fn() -> Result<WsMessage<'static>> + Send + Sync>),
+}
+
 /// What is asked anew at every dial.
 pub(crate) struct Providers {
     pub(crate) url: UrlSource,
+    pub(crate) subscriptions: Vec<SubscriptionSource>,
     pub(crate) headers: Option<Box<dyn HeaderProvider>>,
     pub(crate) auth: Option<Arc<dyn AuthProvider>>,
 }
@@ -36,6 +43,7 @@ pub(crate) struct Prepared {
     pub(crate) headers: Vec<(String, String)>,
     /// The auth message of this dial, where the provider gave one.
     pub(crate) auth: Option<WsMessage<'static>>,
+    pub(crate) subscriptions: Vec<WsMessage<'static>>,
 }
 
 impl Providers {
@@ -47,7 +55,14 @@ impl Providers {
             Err(reason) => return Some(Err(reason)),
         };
         let address = SocketAddr::new(target.host.parse().ok()?, target.port);
-        Some(Ok(Prepared { target, addresses: vec![address], headers: Vec::new(), auth: None }))
+        if self.subscriptions.iter().any(|subscription| matches!(subscription, SubscriptionSource::Fresh(_))) {
+            return None;
+        }
+        let prepared = self.subscriptions().map(|subscriptions| {
+            let addresses = vec![address];
+            Prepared { target, addresses, headers: Vec::new(), auth: None, subscriptions }
+        });
+        Some(prepared)
     }
 
     /// Asks the providers and resolves the name. Blocks as long as they do.
@@ -67,7 +82,18 @@ impl Providers {
                 message.map(WsMessage::into_owned)
             }
         };
-        Ok(Prepared { target, addresses, headers: headers.unwrap_or_default(), auth })
+        let headers = headers.unwrap_or_default();
+        Ok(Prepared { target, addresses, headers, auth, subscriptions: self.subscriptions()? })
+    }
+
+    fn subscriptions(&self) -> Result<Vec<WsMessage<'static>>, DisconnectReason> {
+        let made = self.subscriptions.iter().map(|subscription| match subscription {
+            SubscriptionSource::Fixed(message) => Ok(message.clone()),
+            SubscriptionSource::Fresh(make) => {
+                make().map_err(|error| provider("subscription closure", &error.to_string()))
+            }
+        });
+        made.collect()
     }
 }
 

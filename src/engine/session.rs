@@ -23,7 +23,6 @@ pub(crate) struct Plan {
     pub(crate) providers: Arc<Providers>,
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) subprotocols: Vec<String>,
-    pub(crate) subscriptions: Vec<WsMessage<'static>>,
     pub(crate) heartbeat: Option<WsMessage<'static>>,
     pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
     /// Off for clients that did not ask for pings: a histogram is larger than all else that an idle connection holds.
@@ -38,6 +37,8 @@ pub(super) struct Session {
     pub(super) plan: Plan,
     /// The auth message of the current dial, until it is sent.
     pub(super) auth_message: Option<WsMessage<'static>>,
+    /// The subscriptions of the current dial.
+    pub(super) subscriptions: Vec<WsMessage<'static>>,
     pub(super) settled: Settled,
     /// Counts our pings: the payload that tells which of them a pong answers.
     pub(super) pings: u64,
@@ -170,7 +171,7 @@ impl Session {
             self.shared.counters.reconnects.add(1);
         }
         self.tell(ConnectionEvent::Live { epoch });
-        for subscription in &self.plan.subscriptions {
+        for subscription in &self.subscriptions {
             send_own(subscription, writer);
         }
     }

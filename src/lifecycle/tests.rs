@@ -252,7 +252,10 @@ fn a_ping_that_was_asked_for_goes_out_on_a_busy_feed_and_wants_its_own_pong() {
     assert_eq!(story.wait(secs(1)), [Action::SendPing], "the beat is kept");
     story.input(Input::Received);
     let actions = story.wait(secs(2));
-    assert!(matches!(&actions[1], Action::ReportLost { reason: DisconnectReason::PongTimeout, .. }), "bytes are no pong");
+    assert!(
+        matches!(&actions[1], Action::ReportLost { reason: DisconnectReason::PongTimeout, .. }),
+        "bytes are no pong"
+    );
 }
 
 #[test]
