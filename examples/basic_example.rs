@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use hypersockets::simulator::Venue;
-use hypersockets::{CtrlC, MessageRouter, Result, TlsOptions, WsMessage};
+use hypersockets::{CtrlC, DisconnectReason, HyperSocketError, MessageRouter, Result, WsMessage};
 
 /// Takes every text message as it is: one route for all.
 struct Lines;
@@ -42,9 +42,13 @@ fn main() -> Result<()> {
         })
         .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
         .heartbeat(Duration::from_secs(30), WsMessage::text(r#"{"method":"ping"}"#))
-        .tls(TlsOptions::new())
         .shutdown_flag(ctrl_c.flag())
-        .build()?;
+        .build();
+    let client = match client {
+        // Ctrl-C before the venue had answered: nothing has come, so there is nothing to report.
+        Err(HyperSocketError::Closed(DisconnectReason::Shutdown)) => return Ok(()),
+        client => client?,
+    };
 
     match venue {
         Some(_) => drop(ctrl_c.wait_timeout(Duration::from_secs(5))),

@@ -248,7 +248,7 @@ impl<U, R> ClientBuilder<U, R> {
     }
 
     /// A flag of the caller's: true = running. When it turns false, the client shuts down: within a turn of a spinning
-    /// loop, within 20 ms of a sleeping one. The client itself never writes it.
+    /// loop, within 20 ms of a sleeping one. The client itself never writes it. Building with a flag that is false errs.
     pub fn shutdown_flag(mut self, flag: Arc<AtomicBool>) -> Self {
         self.options.shutdown_flag = Some(flag);
         self
@@ -329,8 +329,9 @@ impl ClientBuilder<HasUrl, HasRouter> {
     /// connections are dialed again by the strategy.
     ///
     /// # Errors
-    /// [`ConnectFailed`](HyperSocketError::ConnectFailed) with the reason; [`Closed`](HyperSocketError::Closed) where the
-    /// shutdown flag turned false meanwhile; and all of [`start`](Self::start). Nothing is left running.
+    /// [`ConnectFailed`](HyperSocketError::ConnectFailed) with the reason; [`Closed`](HyperSocketError::Closed) with
+    /// [`Shutdown`](DisconnectReason::Shutdown) where the shutdown flag turned false meanwhile; and all of
+    /// [`start`](Self::start). Nothing is left running.
     pub fn build(self) -> Result<Client> {
         own_thread::refuse("ClientBuilder::build")?;
         let settings = &self.options.settings;
@@ -353,6 +354,8 @@ impl ClientBuilder<HasUrl, HasRouter> {
     /// # Errors
     /// [`InvalidConfig`](HyperSocketError::InvalidConfig), [`InvalidUrl`](HyperSocketError::InvalidUrl),
     /// [`CoreUnavailable`](HyperSocketError::CoreUnavailable); [`Io`](HyperSocketError::Io) where a thread cannot start;
+    /// [`Closed`](HyperSocketError::Closed) with [`Shutdown`](DisconnectReason::Shutdown) where the shutdown flag is false
+    /// already (true means running);
     /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine.
     pub fn start(self) -> Result<Client> {
         self.start_on_engine(FirstDial::Retry)
@@ -449,7 +452,7 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
         crate::transport::Target::parse(url).map_err(HyperSocketError::InvalidUrl)?;
     }
     if options.shutdown_flag.as_ref().is_some_and(|flag| !flag.load(Ordering::Acquire)) {
-        return invalid("the shutdown flag is false already: true means running");
+        return Err(HyperSocketError::Closed(DisconnectReason::Shutdown));
     }
     if options.settings.heartbeat_every.is_some_and(|every| every.is_zero()) {
         return invalid("a heartbeat every 0 s");

@@ -15,7 +15,8 @@ pub enum ConnectionEvent {
         epoch: u64,
     },
     /// The connection is gone. Everything that had fully arrived was delivered before this; what the venue sent from here
-    /// to the next `Live` is lost, so books must be built anew.
+    /// to the next `Live` is lost, so books must be built anew. Also told at our own shutdown, with the reason
+    /// [`Shutdown`](DisconnectReason::Shutdown): then no `Live` follows.
     Lost {
         /// The epoch that ended.
         epoch: u64,

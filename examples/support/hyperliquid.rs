@@ -13,28 +13,15 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Feed {
     /// The whole book of a coin; it replaces the one before.
-    Book {
-        coin: Coin,
-        time_ms: u64,
-        book: BookSnapshot,
-    },
+    Book { coin: Coin, time_ms: u64, book: BookSnapshot },
     /// Trades of one coin, oldest first. The venue replays recent ones on every subscribe.
     Trades { count: usize, last: Option<Trade> },
     /// The best level of each side, `None` where nobody quotes.
-    Bbo {
-        coin: Coin,
-        time_ms: u64,
-        bid: Option<Level>,
-        ask: Option<Level>,
-    },
+    Bbo { coin: Coin, time_ms: u64, bid: Option<Level>, ask: Option<Level> },
     /// The answer to our ping.
     Pong,
     /// The answer to a subscribe (`subscribed`) or an unsubscribe of `channel`.
-    Ack {
-        subscribed: bool,
-        channel: String,
-        coin: Option<Coin>,
-    },
+    Ack { subscribed: bool, channel: String, coin: Option<Coin> },
     /// The venue refused something we sent.
     Error(String),
     /// A channel that this parser does not read.
@@ -50,6 +37,15 @@ impl Feed {
                 Ok(message) if !KNOWN_CHANNELS.contains(&message.channel) => Ok(Self::Other),
                 _ => Err(error),
             },
+        }
+    }
+
+    /// The coin whose market this is about, if any; an acknowledgement is about our request.
+    pub(crate) fn coin(&self) -> Option<Coin> {
+        match self {
+            Self::Book { coin, .. } | Self::Bbo { coin, .. } => Some(*coin),
+            Self::Trades { last, .. } => last.map(|trade| trade.coin),
+            Self::Pong | Self::Ack { .. } | Self::Error(_) | Self::Other => None,
         }
     }
 }
@@ -203,9 +199,7 @@ impl Decimal {
 
     /// The nearest float, for display and rough arithmetic.
     pub(crate) fn to_f64(self) -> f64 {
-        self.as_str()
-            .parse()
-            .expect("checked to be a decimal when made")
+        self.as_str().parse().expect("checked to be a decimal when made")
     }
 }
 
@@ -310,10 +304,7 @@ impl Short {
         }
         let mut bytes = [0; Self::ROOM];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Ok(Self {
-            bytes,
-            len: text.len() as u8,
-        })
+        Ok(Self { bytes, len: text.len() as u8 })
     }
 
     fn as_str(&self) -> &str {
@@ -337,14 +328,7 @@ impl<T, F: Fn(&str) -> Result<T, LexemeError>> Visitor<'_> for LexemeVisitor<F> 
 }
 
 /// The channels of `Wire`.
-const KNOWN_CHANNELS: [&str; 6] = [
-    "l2Book",
-    "trades",
-    "bbo",
-    "pong",
-    "subscriptionResponse",
-    "error",
-];
+const KNOWN_CHANNELS: [&str; 6] = ["l2Book", "trades", "bbo", "pong", "subscriptionResponse", "error"];
 
 /// The envelope. Read in one pass as long as `channel` comes before `data`, which is how the venue sends it.
 #[derive(Deserialize)]
@@ -409,34 +393,13 @@ struct WireSubscription<'a> {
 impl From<Wire<'_>> for Feed {
     fn from(wire: Wire<'_>) -> Self {
         match wire {
-            Wire::Book(WireBook {
-                coin,
-                time,
-                levels: (bids, asks),
-            }) => Self::Book {
-                coin,
-                time_ms: time,
-                book: BookSnapshot {
-                    bids: bids.0,
-                    asks: asks.0,
-                },
-            },
+            Wire::Book(WireBook { coin, time, levels: (bids, asks) }) => {
+                Self::Book { coin, time_ms: time, book: BookSnapshot { bids: bids.0, asks: asks.0 } }
+            }
             Wire::Trades(WireTrades { count, last }) => Self::Trades { count, last },
-            Wire::Bbo(WireBbo {
-                coin,
-                time,
-                bbo: (bid, ask),
-            }) => Self::Bbo {
-                coin,
-                time_ms: time,
-                bid,
-                ask,
-            },
+            Wire::Bbo(WireBbo { coin, time, bbo: (bid, ask) }) => Self::Bbo { coin, time_ms: time, bid, ask },
             Wire::Pong => Self::Pong,
-            Wire::Ack(WireAck {
-                method,
-                subscription,
-            }) => Self::Ack {
+            Wire::Ack(WireAck { method, subscription }) => Self::Ack {
                 subscribed: method == "subscribe",
                 channel: subscription.channel.to_owned(),
                 coin: subscription.coin,
@@ -487,10 +450,7 @@ impl<'de> Visitor<'de> for TradesVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<WireTrades, A::Error> {
-        let mut trades = WireTrades {
-            count: 0,
-            last: None,
-        };
+        let mut trades = WireTrades { count: 0, last: None };
         while let Some(trade) = from.next_element()? {
             trades.count += 1;
             trades.last = Some(trade);

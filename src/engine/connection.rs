@@ -352,6 +352,8 @@ impl Connection {
                 Action::ReportRetry { failures, reason, retry_in } => {
                     log::info!("client {}: {reason}; dialing again in {retry_in:?}", self.session.shared.id);
                     let attempt = failures;
+                    // Whoever hears of it finds the state that it tells of.
+                    self.session.publish_state();
                     self.session.shared.report(|| ClientEvent::DialFailed { attempt, reason, retry_in });
                 }
                 Action::Finish { reason } => self.finish(&reason),
