@@ -50,6 +50,7 @@
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
 //! | decide what runs where | [`Engine`], [`EventLoop`], [`IdleStrategy`] |
+//! | move over from an async client | [`guide::moving_over`] |
 //! | test against a venue of your own | the `simulator` module (feature `simulator`) |
 //!
 //! # A message's way
@@ -98,6 +99,7 @@ mod ctrl_c;
 mod engine;
 mod error;
 mod event;
+pub mod guide;
 mod halted;
 mod handler;
 mod headers;
