@@ -126,10 +126,5 @@ pub(crate) fn interpret(venue: Venue, text: &str) -> Result<Interpreted, String>
         Venue::Deribit => number_prices::deribit(text),
         Venue::KrakenV2 => number_prices::kraken_v2(text),
     }
-    .map_err(|error| {
-        format!(
-            "{venue:?}: {error}: {}",
-            text.chars().take(200).collect::<String>()
-        )
-    })
+    .map_err(|error| format!("{venue:?}: {error}: {}", text.chars().take(200).collect::<String>()))
 }

@@ -39,25 +39,13 @@ pub(crate) struct GeneratedBook {
 /// Walks each coin's price and rolls the kind of every message: half books, the rest quotes and trades.
 pub(crate) fn generate(plan: Plan) -> Generated {
     let coins = plan.coins.max(1);
-    let mut out = Generated {
-        messages: Vec::new(),
-        kinds: BTreeMap::new(),
-        books: BTreeMap::new(),
-    };
+    let mut out = Generated { messages: Vec::new(), kinds: BTreeMap::new(), books: BTreeMap::new() };
     let mut dice = Dice(plan.seed);
     let mut mids: Vec<u64> = (0..coins).map(|_| 10_000 + dice.below(1_000_000)).collect();
     for turn in 0..plan.messages {
-        let coin = if turn < coins {
-            turn
-        } else {
-            dice.below(coins as u64) as usize
-        };
+        let coin = if turn < coins { turn } else { dice.below(coins as u64) as usize };
         mids[coin] = (mids[coin] + dice.below(21)).saturating_sub(10).max(10_000);
-        let market = Market {
-            coin: format!("C{coin}"),
-            mid: mids[coin],
-            time_ms: FIRST_MS + turn as u64 * 50,
-        };
+        let market = Market { coin: format!("C{coin}"), mid: mids[coin], time_ms: FIRST_MS + turn as u64 * 50 };
         let jumbo = plan.jumbo_bytes.filter(|_| turn == plan.messages / 2);
         let (kind, message) = match (jumbo, dice.below(10)) {
             (Some(bytes), _) => ("l2Book", market.book(&mut dice, bytes, &mut out.books)),
@@ -87,12 +75,7 @@ struct Market {
 impl Market {
     /// At least `bytes` long: a jumbo goes on adding levels, with asks as far up as it takes and bids while there is
     /// a price left.
-    fn book(
-        &self,
-        dice: &mut Dice,
-        bytes: usize,
-        books: &mut BTreeMap<String, GeneratedBook>,
-    ) -> String {
+    fn book(&self, dice: &mut Dice, bytes: usize, books: &mut BTreeMap<String, GeneratedBook>) -> String {
         let (mut bids, mut asks) = (Ladder::default(), Ladder::default());
         let spread = 1 + dice.below(3);
         let mut step = 0u64;
@@ -109,15 +92,7 @@ impl Market {
         );
         let (bids, bid) = (bids.levels, bids.best);
         let (asks, ask) = (asks.levels, asks.best);
-        books.insert(
-            self.coin.clone(),
-            GeneratedBook {
-                bid,
-                ask,
-                bids,
-                asks,
-            },
-        );
+        books.insert(self.coin.clone(), GeneratedBook { bid, ask, bids, asks });
         message
     }
 
@@ -128,10 +103,7 @@ impl Market {
             _ => level(&price_lexeme(price), &size_lexeme(dice), 1 + dice.below(9)),
         };
         let (bid, ask) = (side(self.mid - 1), side(self.mid + 2));
-        format!(
-            r#"{{"channel":"bbo","data":{{"coin":"{}","time":{},"bbo":[{bid},{ask}]}}}}"#,
-            self.coin, self.time_ms
-        )
+        format!(r#"{{"channel":"bbo","data":{{"coin":"{}","time":{},"bbo":[{bid},{ask}]}}}}"#, self.coin, self.time_ms)
     }
 
     fn trades(&self, dice: &mut Dice) -> String {
@@ -187,11 +159,7 @@ fn size_lexeme(dice: &mut Dice) -> String {
     let units = 1 + dice.below(10_000_000);
     let digits = format!("{}.{:05}", units / 100_000, units % 100_000);
     let trimmed = digits.trim_end_matches('0');
-    if trimmed.ends_with('.') {
-        format!("{trimmed}0")
-    } else {
-        trimmed.to_owned()
-    }
+    if trimmed.ends_with('.') { format!("{trimmed}0") } else { trimmed.to_owned() }
 }
 
 /// SplitMix64: a few lines, no dependency, the same on every machine.

@@ -51,12 +51,7 @@ pub(crate) struct ExpectedBook {
 impl Recording {
     /// Every text message, in the order received. Not for `Framing::Base64`.
     pub(crate) fn texts(&self) -> Vec<String> {
-        assert_eq!(
-            self.framing,
-            Framing::Text,
-            "{} holds binary messages",
-            self.name
-        );
+        assert_eq!(self.framing, Framing::Text, "{} holds binary messages", self.name);
         self.lines()
     }
 
@@ -77,10 +72,7 @@ impl Recording {
 /// The recordings' directory, `None` where this machine has none.
 pub(crate) fn directory() -> Option<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    directory
-        .join("EXPECTED.json")
-        .is_file()
-        .then_some(directory)
+    directory.join("EXPECTED.json").is_file().then_some(directory)
 }
 
 /// The expected results by recording name, empty where this machine has no recordings.
@@ -97,14 +89,9 @@ pub(crate) fn sessions() -> Vec<Recording> {
     let Some(directory) = directory() else {
         return Vec::new();
     };
-    let texts = expected()
-        .into_keys()
-        .map(|name| recording(&directory, name, Framing::Text));
+    let texts = expected().into_keys().map(|name| recording(&directory, name, Framing::Text));
     let binary = recording(&directory, HTX_SESSION.to_owned(), Framing::Base64);
-    texts
-        .chain([binary])
-        .filter(|recording| recording.path.is_file())
-        .collect()
+    texts.chain([binary]).filter(|recording| recording.path.is_file()).collect()
 }
 
 /// HTX sends nothing but gzip in binary messages.
@@ -114,12 +101,7 @@ pub(crate) const HTX_MESSAGES: usize = 362;
 
 fn recording(directory: &Path, name: String, framing: Framing) -> Recording {
     let venue = name.split('/').next().unwrap_or_default().to_owned();
-    Recording {
-        path: directory.join(&name),
-        name,
-        venue,
-        framing,
-    }
+    Recording { path: directory.join(&name), name, venue, framing }
 }
 
 fn read(path: &Path) -> String {

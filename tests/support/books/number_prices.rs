@@ -14,24 +14,14 @@ pub(super) fn kraken_v2(text: &str) -> Result<Interpreted, String> {
             Some(result) if method == "subscribe" => kraken_depth_limit(result)?,
             _ => Vec::new(),
         };
-        return Ok(Interpreted {
-            kind: format!("method:{method}"),
-            updates,
-            ..Interpreted::default()
-        });
+        return Ok(Interpreted { kind: format!("method:{method}"), updates, ..Interpreted::default() });
     }
     let channel = message.channel.ok_or("neither method nor channel")?;
     let stage = message.stage.as_deref().unwrap_or("None");
-    let mut out = Interpreted {
-        kind: format!("{channel}:{stage}"),
-        ..Interpreted::default()
-    };
+    let mut out = Interpreted { kind: format!("{channel}:{stage}"), ..Interpreted::default() };
     if channel == "book" {
         let books: Vec<KrakenBook> = inside(message.data.ok_or("a book without data")?)?;
-        out.updates = books
-            .into_iter()
-            .map(|book| book.update(stage == "snapshot"))
-            .collect();
+        out.updates = books.into_iter().map(|book| book.update(stage == "snapshot")).collect();
     }
     Ok(out)
 }
@@ -40,38 +30,18 @@ pub(super) fn deribit(text: &str) -> Result<Interpreted, String> {
     let message: DeribitMessage = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let Some(params) = message.params else {
         // An answer to a request; a refusal carries an error in place of the result.
-        let kind = if message.result.is_some() {
-            "result"
-        } else {
-            "error"
-        };
-        return Ok(Interpreted {
-            kind: kind.to_owned(),
-            ..Interpreted::default()
-        });
+        let kind = if message.result.is_some() { "result" } else { "error" };
+        return Ok(Interpreted { kind: kind.to_owned(), ..Interpreted::default() });
     };
     let channel = params.channel;
     let kind = channel.split('.').next().unwrap_or_default().to_owned();
-    let mut out = Interpreted {
-        kind,
-        ..Interpreted::default()
-    };
+    let mut out = Interpreted { kind, ..Interpreted::default() };
     if out.kind == "book" {
         let book: DeribitBook = inside(params.data)?;
         let snapshot = book.stage == "snapshot";
-        out.links.push(Link {
-            stream: channel.clone(),
-            follows: book.prev_change_id,
-            last: book.change_id,
-        });
+        out.links.push(Link { stream: channel.clone(), follows: book.prev_change_id, last: book.change_id });
         let (bids, asks) = (deribit_levels(&book.bids), deribit_levels(&book.asks));
-        out.updates.push(BookUpdate {
-            book: channel,
-            snapshot,
-            bids,
-            asks,
-            ..BookUpdate::default()
-        });
+        out.updates.push(BookUpdate { book: channel, snapshot, bids, asks, ..BookUpdate::default() });
     }
     Ok(out)
 }
@@ -115,10 +85,7 @@ struct KrakenLevel<'a> {
 impl KrakenBook<'_> {
     fn update(self, snapshot: bool) -> BookUpdate {
         let lexemes = |levels: Vec<KrakenLevel>| -> Vec<Lexemes> {
-            levels
-                .iter()
-                .map(|level| (level.price.get().to_owned(), level.qty.get().to_owned()))
-                .collect()
+            levels.iter().map(|level| (level.price.get().to_owned(), level.qty.get().to_owned())).collect()
         };
         BookUpdate {
             book: self.symbol,
@@ -165,19 +132,12 @@ type DeribitLevel<'a> = (&'a str, &'a RawValue, &'a RawValue);
 fn kraken_depth_limit(result: &RawValue) -> Result<Vec<BookUpdate>, String> {
     let subscribed: KrakenSubscribed = owned_inside(result)?;
     let limit = subscribed.symbol.zip(subscribed.depth);
-    let update = limit.map(|(book, depth)| BookUpdate {
-        book,
-        depth_limit: Some(depth),
-        ..BookUpdate::default()
-    });
+    let update = limit.map(|(book, depth)| BookUpdate { book, depth_limit: Some(depth), ..BookUpdate::default() });
     Ok(update.into_iter().collect())
 }
 
 fn deribit_levels(levels: &[DeribitLevel]) -> Vec<Lexemes> {
-    levels
-        .iter()
-        .map(|(_, price, size)| (price.get().to_owned(), size.get().to_owned()))
-        .collect()
+    levels.iter().map(|(_, price, size)| (price.get().to_owned(), size.get().to_owned())).collect()
 }
 
 fn inside<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, String> {

@@ -108,9 +108,7 @@ impl Price {
     pub(crate) fn parse(lexeme: &str) -> Result<Self, String> {
         let refuse = || format!("not a decimal this book can hold exactly: {lexeme}");
         let (mantissa, exponent) = match lexeme.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => {
-                (mantissa, exponent.parse::<i16>().map_err(|_| refuse())?)
-            }
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i16>().map_err(|_| refuse())?),
             None => (lexeme, 0),
         };
         let (negative, digits) = match mantissa.strip_prefix('-') {
@@ -119,21 +117,13 @@ impl Price {
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let fraction = fraction.trim_end_matches('0');
-        if whole.is_empty()
-            || !whole
-                .bytes()
-                .chain(fraction.bytes())
-                .all(|digit| digit.is_ascii_digit())
-        {
+        if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|digit| digit.is_ascii_digit()) {
             return Err(refuse());
         }
         let mut value = 0i128;
         for digit in whole.bytes().chain(fraction.bytes()) {
             let digit = i128::from(digit - b'0');
-            value = value
-                .checked_mul(10)
-                .and_then(|value| value.checked_add(digit))
-                .ok_or_else(refuse)?;
+            value = value.checked_mul(10).and_then(|value| value.checked_add(digit)).ok_or_else(refuse)?;
         }
         if value == 0 {
             return Ok(Self(0));
@@ -141,10 +131,7 @@ impl Price {
         let fraction_len = i32::try_from(fraction.len()).map_err(|_| refuse())?;
         let shift = Self::DECIMALS - fraction_len + i32::from(exponent);
         let shift = u32::try_from(shift).map_err(|_| refuse())?;
-        let scaled = 10i128
-            .checked_pow(shift)
-            .and_then(|scale| value.checked_mul(scale))
-            .ok_or_else(refuse)?;
+        let scaled = 10i128.checked_pow(shift).and_then(|scale| value.checked_mul(scale)).ok_or_else(refuse)?;
         Ok(Self(if negative { -scaled } else { scaled }))
     }
 
@@ -179,25 +166,16 @@ mod tests {
         let price = |lexeme| Price::parse(lexeme).expect("a plain decimal");
         assert_eq!(price("30230"), price("30230.0"));
         assert_eq!(price("5e-4"), price("0.0005"));
-        assert_eq!(
-            price("1.20E+3"),
-            Price::parse("1200").expect("a plain decimal"),
-            "a plus sign is legal"
-        );
+        assert_eq!(price("1.20E+3"), Price::parse("1200").expect("a plain decimal"), "a plus sign is legal");
         assert!(price("9.9") < price("10"));
         assert!(price("-0.1") < price("0.000000000000000001"));
         assert!(price("0.00000000").is_zero());
-        assert!(
-            price("0.1") < price("0.10000000000000001"),
-            "these two are one float"
-        );
+        assert!(price("0.1") < price("0.10000000000000001"), "these two are one float");
     }
 
     #[test]
     fn what_cannot_be_held_exactly_is_refused() {
-        for lexeme in [
-            "", ".", "-", "1e", "NaN", "1e-19", "1e30", "1_0", "0x1", "+1",
-        ] {
+        for lexeme in ["", ".", "-", "1e", "NaN", "1e-19", "1e30", "1_0", "0x1", "+1"] {
             let outcome = Price::parse(lexeme);
             assert!(outcome.is_err() || lexeme == "{lexeme}: {outcome:?}");
         }
@@ -205,36 +183,15 @@ mod tests {
 
     #[test]
     fn size_zero_removes_and_the_depth_limit_truncates_from_the_far_end() {
-        let levels = |prices: &[&str]| {
-            prices
-                .iter()
-                .map(|price| (price.to_string(), "1".to_owned()))
-                .collect()
-        };
+        let levels = |prices: &[&str]| prices.iter().map(|price| (price.to_string(), "1".to_owned())).collect();
         let mut book = Book::default();
-        let limit = BookUpdate {
-            depth_limit: Some(2),
-            ..BookUpdate::default()
-        };
-        let fill = BookUpdate {
-            bids: levels(&["8", "9", "10"]),
-            asks: levels(&["13", "12", "11"]),
-            ..BookUpdate::default()
-        };
-        book.apply(&limit)
-            .and_then(|()| book.apply(&fill))
-            .expect("plain decimals");
+        let limit = BookUpdate { depth_limit: Some(2), ..BookUpdate::default() };
+        let fill =
+            BookUpdate { bids: levels(&["8", "9", "10"]), asks: levels(&["13", "12", "11"]), ..BookUpdate::default() };
+        book.apply(&limit).and_then(|()| book.apply(&fill)).expect("plain decimals");
         assert_eq!((book.bid_levels(), book.ask_levels()), (2, 2));
-        assert_eq!(
-            book.bids()
-                .map(|(price, _)| price.as_str())
-                .collect::<Vec<_>>(),
-            ["10", "9"]
-        );
-        let gone = BookUpdate {
-            asks: vec![("11.0".to_owned(), "0.00".to_owned())],
-            ..BookUpdate::default()
-        };
+        assert_eq!(book.bids().map(|(price, _)| price.as_str()).collect::<Vec<_>>(), ["10", "9"]);
+        let gone = BookUpdate { asks: vec![("11.0".to_owned(), "0.00".to_owned())], ..BookUpdate::default() };
         book.apply(&gone).expect("plain decimals");
         assert_eq!(book.best_ask().map(|(price, _)| price.as_str()), Some("12"));
     }

@@ -47,10 +47,7 @@ impl Replay {
     /// Takes the session's next message, already read, perhaps on another thread.
     pub(crate) fn take_interpreted(&mut self, message: Interpreted) -> Result<(), String> {
         *self.kinds.entry(message.kind).or_default() += 1;
-        message
-            .links
-            .iter()
-            .for_each(|link| self.sequences.follow(link));
+        message.links.iter().for_each(|link| self.sequences.follow(link));
         for update in &message.updates {
             let book = self.books.entry(update.book.clone()).or_default();
             book.apply(update)?;
@@ -86,10 +83,7 @@ impl Replay {
             bids: book.bid_levels(),
             asks: book.ask_levels(),
         };
-        self.books
-            .iter()
-            .map(|(name, book)| (name.clone(), end(book)))
-            .collect()
+        self.books.iter().map(|(name, book)| (name.clone(), end(book))).collect()
     }
 
     pub(crate) fn gaps(&self) -> u64 {
