@@ -11,6 +11,9 @@ use hypersockets::{JsonPassivePing, PassivePingDetector, TextPassivePing, WsMess
 const ROUNDS: usize = 15;
 const CALLS: u32 = 200_000;
 
+/// Its name, the message, and what is done with it.
+type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&str) -> bool);
+
 fn main() {
     let plain = book("coin", "BTC");
     // The venue uses the ping's field name in every message: the prefilter has to look for the value, too.
@@ -21,7 +24,7 @@ fn main() {
     let json = JsonPassivePing::new("type", "ping", WsMessage::text(r#"{"type":"pong"}"#));
 
     let utf8 = |message: &str| std::str::from_utf8(black_box(message.as_bytes())).is_ok();
-    let cases: [(&str, &str, &dyn Fn(&str) -> bool); 5] = [
+    let cases: [Case<'_>; 5] = [
         ("UTF-8 check alone", &plain, &utf8),
         ("TextPassivePing", &plain, &|message| text.is_ping(&black_box(message).into())),
         ("JsonPassivePing, neither word", &plain, &|message| json.is_ping(&black_box(message).into())),

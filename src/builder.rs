@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::auth::AuthProvider;
-use crate::client::{Client, Handle};
+use crate::client::{Client, Handle, ShutdownProgress};
 use crate::config::{Liveness, Settings};
 use crate::cpu;
 use crate::engine::{
@@ -331,7 +331,8 @@ impl ClientBuilder<HasUrl, HasRouter> {
     /// # Errors
     /// [`ConnectFailed`](HyperSocketError::ConnectFailed) with the reason; [`Closed`](HyperSocketError::Closed) with
     /// [`Shutdown`](DisconnectReason::Shutdown) where the shutdown flag turned false meanwhile; and all of
-    /// [`start`](Self::start). Nothing is left running.
+    /// [`start`](Self::start); [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine. Nothing is left
+    /// running.
     pub fn build(self) -> Result<Client> {
         own_thread::refuse("ClientBuilder::build")?;
         let settings = &self.options.settings;
@@ -355,8 +356,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
     /// [`InvalidConfig`](HyperSocketError::InvalidConfig), [`InvalidUrl`](HyperSocketError::InvalidUrl),
     /// [`CoreUnavailable`](HyperSocketError::CoreUnavailable); [`Io`](HyperSocketError::Io) where a thread cannot start;
     /// [`Closed`](HyperSocketError::Closed) with [`Shutdown`](DisconnectReason::Shutdown) where the shutdown flag is false
-    /// already (true means running);
-    /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine.
+    /// already (true means running).
     pub fn start(self) -> Result<Client> {
         self.start_on_engine(FirstDial::Retry)
     }
@@ -421,7 +421,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
             engine,
             private_engine,
             shutdown_timeout: options.shutdown_timeout,
-            report: Mutex::new(None),
+            ending: ShutdownProgress::default(),
         });
         Ok((new, client))
     }

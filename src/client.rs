@@ -1,8 +1,8 @@
 //! A client's handle: what the application holds.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
@@ -35,7 +35,14 @@ pub(crate) struct Handle {
     /// The engine is this client's own and ends with it.
     pub(crate) private_engine: bool,
     pub(crate) shutdown_timeout: Duration,
-    pub(crate) report: Mutex<Option<ShutdownReport>>,
+    pub(crate) ending: ShutdownProgress,
+}
+
+/// Whether somebody waits for the shutdown's end right now, and the report that was made.
+#[derive(Default)]
+pub(crate) struct ShutdownProgress {
+    state: Mutex<(bool, Option<ShutdownReport>)>,
+    changed: Condvar,
 }
 
 impl Client {
@@ -127,8 +134,8 @@ impl Client {
 
     /// Shuts down and reports. Everything that had arrived is handled before this returns, as long as the handlers need, up
     /// to the builder's [`shutdown_timeout`](crate::ClientBuilder::shutdown_timeout); with nothing queued it takes
-    /// milliseconds, and no longer than the close timeout where the venue ignores our Close. A second call returns the
-    /// same report. It never writes a caller's shutdown flag.
+    /// milliseconds, and no longer than the close timeout where the venue ignores our Close. Further calls
+    /// return the first one's report. It never writes a caller's shutdown flag.
     ///
     /// # Errors
     /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine: use
@@ -159,30 +166,52 @@ impl Handle {
     }
 
     fn shut_down(&self, timeout: Duration) -> Result<ShutdownReport> {
-        // Held throughout: whoever calls meanwhile waits here and gets the same report.
-        let mut report = lock(&self.report);
-        if let Some(report) = &*report {
-            return Ok(report.clone());
-        }
         let (began, deadline) = (clock::now(), clock::after(timeout));
         self.request_shutdown();
+        let mut ending = lock(&self.ending.state);
+        loop {
+            match &*ending {
+                (_, Some(report)) => return Ok(report.clone()),
+                (false, _) => break,
+                // Another caller waits already; its deadline is not ours.
+                (true, _) => {}
+            }
+            let now = clock::now();
+            if now >= deadline {
+                return Ok(self.report(began, false));
+            }
+            ending = self.ending.changed.wait_timeout(ending, deadline - now).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        ending.0 = true;
+        drop(ending);
+        let outcome = self.await_end(deadline).map(|complete| self.report(began, complete));
+        *lock(&self.ending.state) = (false, outcome.as_ref().ok().cloned());
+        self.ending.changed.notify_all();
+        outcome
+    }
+
+    /// Waits for the loop, the handlers and a private engine; whether all of them have ended.
+    fn await_end(&self, deadline: Instant) -> Result<bool> {
         let shared = &self.sender.shared;
         let loop_done = shared.wait_closed(deadline).is_ok();
         let handlers_done = lock(&self.threads).join(deadline);
         if let (true, true, Some(engine)) = (loop_done, self.private_engine, &self.engine) {
             engine.shutdown()?;
         }
+        self.leave_halted_flag();
+        Ok(loop_done && handlers_done)
+    }
+
+    fn report(&self, began: Instant, complete: bool) -> ShutdownReport {
+        let shared = &self.sender.shared;
         let metrics = Metrics::read(&shared.counters, &self.routes);
-        let made = ShutdownReport {
+        ShutdownReport {
             reason: shared.ending().unwrap_or(DisconnectReason::Deadline("shutting down")),
             took: clock::now().duration_since(began),
-            complete: loop_done && handlers_done,
+            complete,
             unhandled: metrics.routes.iter().map(|route| route.queued - route.handled).sum(),
             metrics,
-        };
-        self.leave_halted_flag();
-        *report = Some(made.clone());
-        Ok(made)
+        }
     }
 }
 
@@ -221,7 +250,8 @@ pub struct ShutdownReport {
     pub took: Duration,
     /// Whether the loop and every handler had finished before the deadline.
     pub complete: bool,
-    /// Messages that had arrived and were not handled by the deadline; 0 where `complete`.
+    /// Messages that had arrived and were not handled by the deadline, those that handlers were busy with included; 0 where
+    /// `complete`.
     pub unhandled: u64,
     /// The final counters.
     pub metrics: Metrics,

@@ -22,7 +22,8 @@ pub enum ConnectionEvent {
         epoch: u64,
         /// Why.
         reason: DisconnectReason,
-        /// The last send whose bytes the kernel had taken entirely; later ones never left. `None`: not one left.
+        /// The last send of this session that the kernel had taken entirely, with all before it; `None`: not one. What was
+        /// sent after it never left, but for sends of inline handlers: those overtake what is queued.
         written_through: Option<SendId>,
     },
 }

@@ -65,8 +65,8 @@ impl Sender {
         let message = message.into_owned();
         let mut last_send = lock(&self.shared.last_send);
         let id = SendId(*last_send + 1);
-        let connection = self.shared.id;
-        if let Err(error) = self.command(Command::Send { connection, id, epoch, message }) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(error) = self.command(Command::Send { shared, id, epoch, message }) {
             self.shared.release(bytes);
             return Err(error);
         }

@@ -191,6 +191,12 @@ impl Shared {
         self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
+    /// A queued message will not be sent. Called by the loop.
+    pub(crate) fn drop_send(&self, payload_bytes: usize) {
+        self.release(payload_bytes);
+        self.counters.sends_dropped.add(1);
+    }
+
     /// Tells whoever listens; `event` is only made where there is room for it.
     pub(crate) fn report(&self, event: impl FnOnce() -> ClientEvent) {
         if self.events.0.is_full() {

@@ -10,14 +10,14 @@ use super::offload::Prepared;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::handler::ConnectionId;
 use crate::message::WsMessage;
-use crate::state::SendId;
+use crate::state::{SendId, Shared};
 
 /// Something for the loop to do.
 pub(crate) enum Command {
     /// Take a new client.
     Add(Box<NewConnection>),
     /// Send a message in this epoch; dropped and counted if the epoch is over.
-    Send { connection: ConnectionId, id: SendId, epoch: u64, message: WsMessage<'static> },
+    Send { shared: Arc<Shared>, id: SendId, epoch: u64, message: WsMessage<'static> },
     /// Close this client.
     Shutdown(ConnectionId),
     /// The offload thread's answer to a dial.

@@ -453,7 +453,7 @@ impl Connection {
             Link::Open(open) => {
                 let stream = open.stream;
                 self.session.account(&stream, &mut self.out);
-                self.written_through = self.session.settled.through();
+                self.written_through = self.session.settled.written_through();
                 // Sends that have not left must not leave now, behind the report that they did not: no lingering then.
                 match farewell {
                     Some(linger) if !self.out.holds_sends() => {
@@ -485,7 +485,7 @@ impl Drop for Connection {
         }
         let reason = DisconnectReason::Broken("the event loop is gone".to_owned());
         if self.session.lifecycle.session_open() {
-            let (epoch, written_through) = (self.session.lifecycle.epoch(), self.session.settled.through());
+            let (epoch, written_through) = (self.session.lifecycle.epoch(), self.session.settled.written_through());
             self.session.tell(ConnectionEvent::Lost { epoch, reason: reason.clone(), written_through });
         }
         self.finish(&reason);

@@ -193,12 +193,14 @@ impl EventLoop {
             work += 1;
             match command {
                 Command::Add(new) => self.add_connection(*new),
-                Command::Send { connection, id, epoch, message } => {
-                    if let Some(&slot) = self.slots.get(&connection)
+                Command::Send { shared, id, epoch, message } => {
+                    if let Some(&slot) = self.slots.get(&shared.id)
                         && let Some(connection) = &mut self.connections[slot]
                     {
                         connection.send(id, epoch, &message);
                         self.writable.push(slot);
+                    } else {
+                        shared.drop_send(message.as_bytes().len());
                     }
                 }
                 Command::Shutdown(connection) => {

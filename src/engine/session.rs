@@ -1,7 +1,7 @@
 //! What the user is to see of a connection: events, messages, sends and their fate. Knows frames, but no socket calls beyond
 //! the flush of an inline send.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -131,7 +131,11 @@ impl Session {
             }
         }));
         // A detector that panics has not recognised a ping: the message goes on to the router.
-        answered.unwrap_or(false)
+        answered.unwrap_or_else(|_| {
+            self.shared.counters.parse_panics.add(1);
+            self.shared.report(|| ClientEvent::ParseFailed { error: "passive ping detector panicked".to_owned() });
+            false
+        })
     }
 
     /// Performs the pending actions, all of which put frames on the wire.
@@ -170,6 +174,7 @@ impl Session {
         if epoch > 1 {
             self.shared.counters.reconnects.add(1);
         }
+        self.settled.begin_session();
         self.tell(ConnectionEvent::Live { epoch });
         for subscription in &self.subscriptions {
             send_own(subscription, writer);
@@ -194,7 +199,8 @@ impl Session {
             Phase::Live(_) => ClientState::Live,
             Phase::Closing { .. } => ClientState::Closing,
             Phase::Backoff { .. } => ClientState::BackingOff,
-            // Published by `Shared::close`, with the reason.
+            // `Shared::close` publishes the end, with its reason, once the handlers have been told.
+            Phase::Closed if self.shared.ending().is_none() => ClientState::Closing,
             Phase::Closed => return,
         };
         self.shared.transition(state, self.lifecycle.epoch());
@@ -216,9 +222,8 @@ impl Session {
 
     /// A queued message will not be sent.
     pub(super) fn drop_send(&mut self, id: SendId, payload_bytes: usize) {
-        self.shared.release(payload_bytes);
-        self.shared.counters.sends_dropped.add(1);
-        self.settled.settle(id);
+        self.shared.drop_send(payload_bytes);
+        self.settled.settle(id, false);
     }
 }
 
@@ -235,7 +240,7 @@ fn account(shared: &Shared, settled: &mut Settled, stream: &Stream, out: &mut Wr
         shared.counters.bytes_sent.add(sent.payload_bytes as u64);
         if let Some(id) = sent.id {
             shared.release(sent.payload_bytes);
-            settled.settle(id);
+            settled.settle(id, true);
         }
     }
 }
@@ -281,24 +286,39 @@ impl Outlet for DirectOutlet<'_, '_> {
 pub(super) struct Settled {
     /// All ids up to this one are settled.
     through: u64,
-    beyond: BTreeSet<u64>,
+    /// Settled ids behind a hole, and whether they were written.
+    beyond: BTreeMap<u64, bool>,
+    /// The last id up to `through` that was written in this session.
+    written: Option<SendId>,
 }
 
 impl Settled {
-    pub(super) fn settle(&mut self, id: SendId) {
+    pub(super) fn settle(&mut self, id: SendId, written: bool) {
         if id.0 != self.through + 1 {
-            self.beyond.insert(id.0);
+            self.beyond.insert(id.0, written);
             return;
         }
-        self.through = id.0;
-        while self.beyond.remove(&(self.through + 1)) {
-            self.through += 1;
+        self.advance(id, written);
+        while let Some(written) = self.beyond.remove(&(self.through + 1)) {
+            self.advance(SendId(self.through + 1), written);
         }
     }
 
-    /// The last send up to which all are settled.
-    pub(super) fn through(&self) -> Option<SendId> {
-        (self.through > 0).then_some(SendId(self.through))
+    fn advance(&mut self, id: SendId, written: bool) {
+        self.through = id.0;
+        if written {
+            self.written = Some(id);
+        }
+    }
+
+    /// The last send of this session that was written with all before it.
+    pub(super) fn written_through(&self) -> Option<SendId> {
+        self.written
+    }
+
+    /// A new session: what an earlier one wrote is not its own.
+    pub(super) fn begin_session(&mut self) {
+        self.written = None;
     }
 }
 
@@ -307,12 +327,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_settle_through_only_without_a_hole() {
+    fn ids_count_as_written_only_without_a_hole_before_them() {
         let mut settled = Settled::default();
-        assert_eq!(settled.through(), None);
+        assert_eq!(settled.written_through(), None);
         for (id, through) in [(1, 1), (4, 1), (3, 1), (2, 4), (5, 5)] {
-            settled.settle(SendId(id));
-            assert_eq!(settled.through(), Some(SendId(through)), "after {id}");
+            settled.settle(SendId(id), true);
+            assert_eq!(settled.written_through(), Some(SendId(through)), "after {id}");
         }
+    }
+
+    #[test]
+    fn what_was_dropped_was_not_written_and_a_session_counts_its_own() {
+        let mut settled = Settled::default();
+        settled.settle(SendId(1), true);
+        settled.settle(SendId(2), false);
+        assert_eq!(settled.written_through(), Some(SendId(1)));
+        settled.begin_session();
+        settled.settle(SendId(3), false);
+        assert_eq!(settled.written_through(), None);
+        settled.settle(SendId(4), true);
+        assert_eq!(settled.written_through(), Some(SendId(4)));
     }
 }
