@@ -1,6 +1,7 @@
 //! The type-state builder: what is required is asked for by the types. The last place that names the router's type.
 
 use std::fmt;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::client::{Client, Handle, ShutdownProgress};
 use crate::config::{Liveness, Settings};
 use crate::cpu;
 use crate::engine::{
-    Command, CommandSender, Engine, EventLoop, NewConnection, Plan, Providers, SubscriptionSource, UrlSource,
+    Command, CommandSender, Engine, EventLoop, NewConnection, Plan, Providers, Resolver, SubscriptionSource, UrlSource,
 };
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::halted::HaltedMember;
@@ -26,7 +27,7 @@ use crate::routing::Routing;
 use crate::sender::Sender;
 use crate::sources::{IntoSubscription, IntoUrl};
 use crate::state::{Shared, lock};
-use crate::transport::TlsOptions;
+use crate::transport::{DialRequest, Dialer, SocketOptions, TlsOptions};
 
 /// Begins a client.
 pub fn builder() -> ClientBuilder<NoUrl, NoRouter> {
@@ -130,6 +131,8 @@ struct Options {
     shutdown_flag: Option<Arc<AtomicBool>>,
     halted_flag: Option<Arc<AtomicBool>>,
     tls: TlsOptions,
+    socket: SocketOptions,
+    dialer: Option<Dialer>,
     engine: Option<Engine>,
     shutdown_timeout: Duration,
     measure_latency: bool,
@@ -153,6 +156,8 @@ impl Options {
             shutdown_flag: None,
             halted_flag: None,
             tls: TlsOptions::new(),
+            socket: SocketOptions::new(),
+            dialer: None,
             engine: None,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             measure_latency: false,
@@ -267,9 +272,30 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
-    /// Whom to trust on `wss://`.
+    /// Whom to trust on `wss://`, and as whom to come.
     pub fn tls(mut self, options: TlsOptions) -> Self {
         self.options.tls = options;
+        self
+    }
+
+    /// How the sockets are set: source address, interface, buffers, keepalive and more.
+    pub fn socket(mut self, options: SocketOptions) -> Self {
+        self.options.socket = options;
+        self
+    }
+
+    /// Makes the connected TCP socket of each dial, in place of our own resolving and connecting: through a proxy, from
+    /// another network namespace, to pinned addresses. TLS and the upgrade go on over it as usual. See
+    /// `examples/http_connect_proxy.rs`.
+    ///
+    /// The closure runs beside the loop and may block; it shares its few threads with the other providers of the engine, so
+    /// give its reads a timeout ([`DialRequest::timeout`]). One that is not back at the dial's deadline is left behind
+    /// (`providers_abandoned` in the metrics), and its socket closed when it comes. An error or a panic fails the dial with
+    /// [`Connect`](DisconnectReason::Connect). Whatever it reads from the socket is lost to us: a proxy's answer must be read
+    /// to its last byte and not beyond. [`socket`](Self::socket) options apply to what it returns, but a source address or
+    /// an interface is its own affair: with one of those set, building errs.
+    pub fn dialer(mut self, dial: impl Fn(&DialRequest) -> Result<TcpStream> + Send + Sync + 'static) -> Self {
+        self.options.dialer = Some(Dialer::new(dial));
         self
     }
 
@@ -396,8 +422,9 @@ impl ClientBuilder<HasUrl, HasRouter> {
             *lock(&shared.halted) = Some(HaltedMember::join(flag));
         }
         sender.connect(commands.clone());
-        let Options { headers, auth, subscriptions, .. } = options;
-        let providers = Arc::new(Providers { url, subscriptions, headers, auth });
+        let Options { headers, auth, subscriptions, dialer, .. } = options;
+        let (resolver, socket) = (Resolver::system(), Arc::new(options.socket));
+        let providers = Arc::new(Providers { url, subscriptions, headers, auth, dialer, resolver, socket });
         let new = NewConnection {
             shared,
             settings,
@@ -463,6 +490,12 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
     if options.settings.data_idle_timeout.is_some_and(|timeout| timeout.is_zero()) {
         return invalid("a data-idle timeout of 0 s");
     }
+    options.socket.check()?;
+    if options.dialer.is_some()
+        && let Some(option) = options.socket.needs_own_socket()
+    {
+        return invalid(&format!("SocketOptions::{option} with a dialer, who makes the socket: do it there"));
+    }
     Ok(())
 }
 
@@ -491,3 +524,109 @@ impl<U, R> fmt::Debug for ClientBuilder<U, R> {
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// `build` waits for a verdict of the lifecycle, whose own deadlines come first; this covers a machine under load.
 const BUILD_SLACK: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{SocketAddr, TcpListener};
+    use std::time::Instant;
+
+    use socket2::{Domain, SockRef, Socket, Type};
+
+    use super::*;
+    use crate::reconnect::FixedDelay;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    struct Nothing;
+
+    impl MessageRouter for Nothing {
+        type Message = ();
+        type RouteKey = ();
+
+        fn parse(&self, _: WsMessage<'_>) -> Result<()> {
+            Ok(())
+        }
+
+        fn route_key(&self, _: &()) {}
+    }
+
+    /// A loop with one client, whose name resolution is the test's.
+    fn loop_with(
+        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> (EventLoop, Client) {
+        let mut event_loop = EventLoop::new().unwrap();
+        let builder = builder()
+            .url("ws://venue.example/")
+            .router(Nothing, |routing| routing.default_handler(|()| Ok(())))
+            .reconnect_strategy(FixedDelay::new(Duration::from_millis(2), None));
+        let commands = event_loop.sender().clone();
+        let (mut new, client) = builder.assemble(FirstDial::Retry, &commands, None, false).unwrap();
+        Arc::get_mut(&mut new.plan.providers).expect("nobody dials yet").resolver = Resolver::asking(lookup);
+        event_loop.add_connection(new);
+        (event_loop, client)
+    }
+
+    /// Turns the loop until the venue has been dialed.
+    fn await_dial(event_loop: &mut EventLoop, venue: &TcpListener) -> TcpStream {
+        let give_up = Instant::now() + LONG;
+        loop {
+            assert!(Instant::now() < give_up, "nobody dials");
+            event_loop.wait(Duration::from_millis(10));
+            event_loop.turn();
+            match venue.accept() {
+                Ok((stream, _)) => return stream,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    fn venue() -> (TcpListener, SocketAddr) {
+        let venue = TcpListener::bind("127.0.0.1:0").unwrap();
+        venue.set_nonblocking(true).unwrap();
+        let address = venue.local_addr().unwrap();
+        (venue, address)
+    }
+
+    #[test]
+    fn a_client_dials_its_last_good_addresses_while_the_resolver_is_down_and_counts_it() {
+        let (venue, address) = venue();
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let (mut event_loop, client) = loop_with(move |host, port| {
+            assert_eq!((host, port), ("venue.example", 80));
+            match asked.fetch_add(1, Ordering::AcqRel) {
+                0 => Ok(vec![address]),
+                _ => Err(io::Error::other("no server could be reached")),
+            }
+        });
+        for fallbacks in 0..3 {
+            let stream = await_dial(&mut event_loop, &venue);
+            assert_eq!(client.metrics().resolve_fallbacks, fallbacks);
+            // Ends the dial before its upgrade: connected it was all the same.
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_silent_first_address_does_not_keep_a_client_from_the_second() {
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        silent.listen(0).unwrap();
+        let silent_address = silent.local_addr().unwrap();
+        // Its queue is full now, so that it answers no SYN.
+        let fillers = [(); 8].map(|()| {
+            let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            filler.set_nonblocking(true).unwrap();
+            let _ = filler.connect(&silent_address);
+            filler
+        });
+        let (venue, address) = venue();
+        let addresses = vec![silent_address.as_socket().unwrap(), address];
+        let (mut event_loop, client) = loop_with(move |_, _| Ok(addresses.clone()));
+        let begun = Instant::now();
+        await_dial(&mut event_loop, &venue);
+        assert!(begun.elapsed() < LONG / 10, "it must not wait for the first to time out");
+        assert_eq!(client.metrics().dials, 1);
+        drop(fillers);
+    }
+}

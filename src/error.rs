@@ -150,12 +150,19 @@ impl From<Box<dyn Error + Send + Sync>> for HyperSocketError {
 pub enum DisconnectReason {
     /// The URL cannot be dialed as written. Fatal: trying again cannot mend it.
     InvalidUrl(String),
-    /// A URL closure, header provider or auth provider returned an error.
+    /// A URL or subscription closure, header provider or auth provider returned an error.
     Provider(String),
     /// The host name could not be resolved.
     Resolve(String),
-    /// No address accepted a TCP connection.
+    /// No address accepted a TCP connection; each is named with its error. Or the dialer gave no socket.
     Connect(String),
+    /// The system refused an option of the [`SocketOptions`](crate::SocketOptions).
+    SocketOption {
+        /// The method, and what it was given.
+        option: String,
+        /// The system's error, in words.
+        error: String,
+    },
     /// TLS failed: the certificate, the version, or a record that does not verify.
     Tls(String),
     /// The venue answered the upgrade with another status than 101.
@@ -208,6 +215,7 @@ impl fmt::Display for DisconnectReason {
             Self::Provider(what) => write!(f, "provider failed: {what}"),
             Self::Resolve(what) => write!(f, "name resolution failed: {what}"),
             Self::Connect(what) => write!(f, "TCP connect failed: {what}"),
+            Self::SocketOption { option, error } => write!(f, "socket option {option} was refused: {error}"),
             Self::Tls(what) => write!(f, "TLS failed: {what}"),
             Self::UpgradeRejected { status, .. } => write!(f, "upgrade rejected with HTTP status {status}"),
             Self::UpgradeInvalid(what) => write!(f, "invalid upgrade response: {what}"),

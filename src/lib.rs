@@ -46,6 +46,8 @@
 //! | handle them | [`MessageHandler`], [`Delivery`], [`ConnectionEvent`] |
 //! | send | [`Client::send`], [`Sender`], [`Delivery::send`] |
 //! | authenticate, set headers | [`AuthProvider`], [`HeaderProvider`] |
+//! | choose roots, a client certificate, an interface | [`TlsOptions`], [`SocketOptions`] |
+//! | dial through a proxy | [`ClientBuilder::dialer`] |
 //! | stay connected | [`ReconnectionStrategy`], [`PassivePingDetector`], [`ClientBuilder::heartbeat`] |
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
@@ -68,7 +70,8 @@
 //! * A handler or parser that errs or panics costs that one message; it is counted and reported. (With `panic = "abort"`
 //!   nothing can be isolated.)
 //! * Nothing that you send is ever sent again by itself.
-//! * Certificates are verified, TLS is 1.2 or newer, and `wss` never falls back to `ws`.
+//! * Certificates are verified and TLS is 1.2 or newer, unless a method with `dangerous` in its name says otherwise; `wss`
+//!   never falls back to `ws`.
 //!
 //! # Features
 //!
@@ -140,7 +143,7 @@ pub use rustls;
 pub use sender::Sender;
 pub use sources::{IntoSubscription, IntoUrl};
 pub use state::{ClientState, SendId};
-pub use transport::TlsOptions;
+pub use transport::{DialRequest, SocketOptions, TlsOptions};
 
 /// The README's program compiles as printed.
 #[cfg(doctest)]

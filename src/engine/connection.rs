@@ -2,16 +2,18 @@
 //!
 //! Invariant: what the kernel had received is delivered before the lifecycle hears that the connection is over.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use mio::Registry;
 use mio::net::TcpStream;
-use mio::{Registry, Token};
 
 use super::command::CommandSender;
 use super::linger::{AFTER_PEER_CLOSE, AFTER_VIOLATION, Linger, LingerList};
-use super::offload::{Job, Offload, Prepared};
+use super::offload::{Job, Offload, Prepared, Way};
+use super::resolver::Source;
 use super::session::{Plan, Session, Settled};
 use crate::clock;
 use crate::config::{Limits, Settings};
@@ -23,7 +25,8 @@ use crate::pipeline::Pipeline;
 use crate::reconnect::ReconnectionStrategy;
 use crate::state::{SendId, Shared};
 use crate::transport::{
-    Dial, Progress, ReadOutcome, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WebSocket, WriteBuffer,
+    BOTH, Dial, DialTokens, Progress, ReadOutcome, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WebSocket,
+    WriteBuffer,
 };
 
 /// A client on its way to a loop.
@@ -79,14 +82,16 @@ pub(super) struct Connection {
     /// What had been written when the link was dropped.
     written_through: Option<SendId>,
     limits: Limits,
-    token: Token,
+    tokens: DialTokens,
     shutdown_flag: Option<Arc<AtomicBool>>,
 }
 
 /// What stands between us and the venue.
 enum Link {
-    /// Nothing: backing off, or waiting for the offload thread.
+    /// Nothing, and nothing on its way.
     Down,
+    /// The offload thread is to say where to dial.
+    Preparing,
     /// TCP is connecting to the target of this dial.
     Dialing(Box<Dialing>),
     /// A socket.
@@ -96,6 +101,8 @@ enum Link {
 /// A dial on its way, with what is needed once it has arrived.
 struct Dialing {
     dial: Dial,
+    /// All that it tries, to be remembered if one accepts.
+    addresses: Vec<SocketAddr>,
     attempt: u64,
     target: Target,
     upgrade: Upgrade,
@@ -122,7 +129,7 @@ struct Ending {
 
 impl Connection {
     /// Takes a client over and begins its first dial.
-    pub(super) fn new(new: NewConnection, token: Token, desk: &mut Desk) -> Self {
+    pub(super) fn new(new: NewConnection, tokens: DialTokens, desk: &mut Desk) -> Self {
         let limits = new.settings.limits;
         let lifecycle = Lifecycle::start(desk.now, new.settings, new.strategy, new.first_dial);
         let session = Session {
@@ -146,7 +153,7 @@ impl Connection {
             farewell: None,
             written_through: None,
             limits,
-            token,
+            tokens,
             shutdown_flag: new.shutdown_flag,
         };
         connection.perform(desk);
@@ -176,16 +183,19 @@ impl Connection {
         }
     }
 
-    /// Readiness: a connect may have ended, an end may be behind the data.
-    pub(super) fn on_ready(&mut self, desk: &mut Desk, read_closed: bool) {
-        match &mut self.link {
-            Link::Dialing(dialing) => {
-                let progress = dialing.dial.on_writable(&desk.registry, self.token, desk.now);
-                self.on_dial(progress, desk.now);
-                self.perform(desk);
-            }
-            Link::Open(open) if read_closed => open.stream.note_read_closed(),
-            _ => {}
+    /// A connect may have ended.
+    pub(super) fn on_dial_ready(&mut self, desk: &mut Desk) {
+        if let Link::Dialing(dialing) = &mut self.link {
+            let progress = dialing.dial.on_ready(&desk.registry, desk.now);
+            self.on_dial(progress, desk.now);
+            self.perform(desk);
+        }
+    }
+
+    /// The end is behind the data.
+    pub(super) fn on_read_closed(&mut self) {
+        if let Link::Open(open) = &mut self.link {
+            open.stream.note_read_closed();
         }
     }
 
@@ -278,7 +288,7 @@ impl Connection {
     /// A deadline has come.
     pub(super) fn on_deadline(&mut self, desk: &mut Desk) {
         if let Link::Dialing(dialing) = &mut self.link {
-            let progress = dialing.dial.handle_timeout(&desk.registry, self.token, desk.now);
+            let progress = dialing.dial.handle_timeout(&desk.registry, desk.now);
             self.on_dial(progress, desk.now);
             self.perform(desk);
         }
@@ -292,6 +302,9 @@ impl Connection {
         }
         if self.is_closed() {
             return;
+        }
+        if due && matches!(self.link, Link::Preparing) {
+            self.session.shared.counters.providers_abandoned.add(1);
         }
         self.session.lifecycle.handle_timeout(desk.now);
         self.perform(desk);
@@ -332,7 +345,7 @@ impl Connection {
     fn perform(&mut self, desk: &mut Desk) {
         while let Some(action) = self.session.lifecycle.poll_action() {
             match action {
-                Action::Dial { attempt, deadline: _ } => self.dial(desk, attempt),
+                Action::Dial { attempt, deadline } => self.dial(desk, attempt, deadline),
                 Action::SendUpgrade => {
                     if let Link::Open(open) = &mut self.link {
                         open.send_upgrade(&mut self.out);
@@ -367,16 +380,17 @@ impl Connection {
         self.session.publish_state();
     }
 
-    fn dial(&mut self, desk: &mut Desk, attempt: u64) {
+    fn dial(&mut self, desk: &mut Desk, attempt: u64, deadline: Instant) {
         self.session.shared.counters.dials.add(1);
         let providers = &self.session.plan.providers;
         if let Some(outcome) = providers.prepare_at_once() {
             return self.connect(desk, attempt, outcome);
         }
         let connection = self.session.shared.id;
-        let job = Job { providers: Arc::clone(providers), connection, attempt, reply: desk.commands.clone() };
-        if let Err(reason) = desk.offload.submit(job) {
-            self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason });
+        let (providers, reply) = (Arc::clone(providers), desk.commands.clone());
+        match desk.offload.submit(Job { providers, connection, attempt, deadline, reply }) {
+            Ok(()) => self.link = Link::Preparing,
+            Err(reason) => self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason }),
         }
     }
 
@@ -391,7 +405,7 @@ impl Connection {
                 .map(|upgrade| (prepared, upgrade))
                 .map_err(|error| DisconnectReason::Provider(error.to_string()))
         });
-        let (Prepared { target, addresses, auth, subscriptions, .. }, upgrade) = match ready {
+        let (Prepared { target, way, auth, subscriptions, .. }, upgrade) = match ready {
             Ok(ready) => ready,
             Err(reason) => {
                 return self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason });
@@ -399,10 +413,25 @@ impl Connection {
         };
         self.session.auth_message = auth;
         self.session.subscriptions = subscriptions;
+        let resolved = match way {
+            Way::Addresses(resolved) => resolved,
+            Way::Connected(socket) => {
+                let mut socket = TcpStream::from_std(socket);
+                let registered = desk.registry.register(&mut socket, self.tokens.connected, BOTH);
+                let connected = registered.map(|()| socket);
+                let connected =
+                    connected.map_err(|error| DisconnectReason::Connect(format!("the dialer's socket: {error}")));
+                return self.on_socket(connected, attempt, &target, upgrade, desk.now);
+            }
+        };
+        if resolved.source == Source::Memory {
+            self.session.shared.counters.resolve_fallbacks.add(1);
+        }
+        let (addresses, options) = (resolved.addresses, Arc::clone(&self.session.plan.providers.socket));
         let deadline = self.session.lifecycle.poll_timeout().unwrap_or(desk.now);
-        let mut dial = Dial::new(addresses, deadline);
-        let progress = dial.start(&desk.registry, self.token, desk.now);
-        self.link = Link::Dialing(Box::new(Dialing { dial, attempt, target, upgrade }));
+        let mut dial = Dial::new(&addresses, deadline, options, self.tokens);
+        let progress = dial.start(&desk.registry, desk.now);
+        self.link = Link::Dialing(Box::new(Dialing { dial, addresses, attempt, target, upgrade }));
         self.on_dial(progress, desk.now);
     }
 
@@ -416,12 +445,26 @@ impl Connection {
             debug_assert!(false, "progress of a dial that is not under way");
             return;
         };
-        let Dialing { attempt, target, upgrade, .. } = *dialing;
-        let (tls, opened) = (target.tls, socket.and_then(|socket| self.open(socket, &target, upgrade)));
-        let input = match opened {
+        let Dialing { addresses, attempt, target, upgrade, .. } = *dialing;
+        if socket.is_ok() {
+            self.session.plan.providers.resolver.remember(&target.host, target.port, addresses);
+        }
+        self.on_socket(socket, attempt, &target, upgrade, now);
+    }
+
+    /// The dial has come to a socket, registered under the connection's token, or to nothing.
+    fn on_socket(
+        &mut self,
+        socket: Result<TcpStream, DisconnectReason>,
+        attempt: u64,
+        target: &Target,
+        upgrade: Upgrade,
+        now: Instant,
+    ) {
+        let input = match socket.and_then(|socket| self.open(socket, target, upgrade)) {
             Ok(open) => {
                 self.link = Link::Open(Box::new(open));
-                Input::Connected { attempt, tls }
+                Input::Connected { attempt, tls: target.tls }
             }
             Err(reason) => Input::DialFailed { attempt, reason },
         };
@@ -429,15 +472,15 @@ impl Connection {
     }
 
     fn open(&self, socket: TcpStream, target: &Target, upgrade: Upgrade) -> Result<Open, DisconnectReason> {
-        let protocol = Protocol::Upgrading(upgrade);
+        let (protocol, acks) = (Protocol::Upgrading(upgrade), self.session.plan.providers.socket.acks());
         if !target.tls {
-            return Ok(Open { stream: Stream::plain(socket), protocol });
+            return Ok(Open { stream: Stream::plain(socket).with_acks(acks), protocol });
         }
         let Some(connector) = &self.session.plan.tls else {
             return Err(DisconnectReason::Tls("no TLS was configured for this client".to_owned()));
         };
         let tls = TlsSession::new(connector, &target.host)?;
-        Ok(Open { stream: Stream::tls(socket, tls), protocol })
+        Ok(Open { stream: Stream::tls(socket, tls).with_acks(acks), protocol })
     }
 
     fn drop_link(&mut self, desk: &mut Desk) {
@@ -448,7 +491,7 @@ impl Connection {
         self.session.verdict = None;
         self.session.write_error = None;
         match link {
-            Link::Down => {}
+            Link::Down | Link::Preparing => {}
             Link::Dialing(dialing) => dialing.dial.cancel(&desk.registry),
             Link::Open(open) => {
                 let stream = open.stream;

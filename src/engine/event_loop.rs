@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Waker};
 use rustc_hash::FxBuildHasher;
 
 use super::command::{Command, CommandReceiver, CommandSender, command_queue};
@@ -16,6 +16,7 @@ use super::connection::{Connection, Desk, HOT_BYTES, NewConnection};
 use super::linger::LingerList;
 use super::offload::Offload;
 use super::ready::ReadyList;
+use super::token::{self, Owner, WAKER};
 use crate::clock;
 use crate::error::Result;
 use crate::handler::ConnectionId;
@@ -162,8 +163,14 @@ impl EventLoop {
         self.desk.now = clock::now();
         let mut readable = 0;
         for event in self.events.iter() {
-            let slot = event.token().0;
+            let owner = token::owner(event.token());
+            let (Owner::Connection(slot) | Owner::Dial(slot)) = owner else { continue };
             let Some(Some(connection)) = self.connections.get_mut(slot) else { continue };
+            self.writable.push(slot);
+            if owner == Owner::Dial(slot) {
+                connection.on_dial_ready(&mut self.desk);
+                continue;
+            }
             if event.is_readable() || event.is_error() || event.is_read_closed() {
                 if readable == 0 {
                     self.hot_slots.clear();
@@ -172,9 +179,9 @@ impl EventLoop {
                 self.hot_slots.push(slot);
                 self.ready.push(slot);
             }
-            self.writable.push(slot);
-            let closed = event.is_read_closed() || event.is_error();
-            connection.on_ready(&mut self.desk, closed);
+            if event.is_read_closed() || event.is_error() {
+                connection.on_read_closed();
+            }
         }
         if self.hot_slots.len() > MAX_HOT {
             self.hot_slots.clear();
@@ -226,7 +233,7 @@ impl EventLoop {
             self.armed.push(None);
         }
         self.slots.insert(new.shared.id, slot);
-        let connection = Connection::new(new, Token(slot), &mut self.desk);
+        let connection = Connection::new(new, token::of_connection(slot), &mut self.desk);
         if let Some(flag) = connection.shutdown_flag() {
             self.watch(&Arc::clone(flag), slot);
         }
@@ -363,7 +370,6 @@ impl fmt::Debug for EventLoop {
     }
 }
 
-const WAKER: Token = Token(usize::MAX);
 /// What does not fit is reported by the next poll.
 const EVENTS_PER_POLL: usize = 256;
 /// While hot sockets are read directly, every so many turns the system is asked about all others: some microseconds later

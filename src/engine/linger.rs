@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use mio::{Registry, Token};
+use mio::Registry;
 
+use super::token;
 use crate::transport::{ReceiveBuffer, Stream, WriteBuffer};
 
 /// How long, and how much, to listen to a peer that is to hear our Close.
@@ -47,7 +48,7 @@ impl LingerList {
     ) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         stream.start_close();
-        if let Err(error) = stream.reregister(registry, Token(FIRST_TOKEN + slot)) {
+        if let Err(error) = stream.reregister(registry, token::of_lingering(slot)) {
             // A socket that we cannot hear from is not worth keeping: it closes here.
             return log::debug!("could not register a lingering socket: {error}");
         }
@@ -124,7 +125,5 @@ impl Leaving {
     }
 }
 
-/// Tokens from here on belong to lingering sockets.
-pub(super) const FIRST_TOKEN: usize = usize::MAX / 2;
 /// A peer that sends more than this after its violation will not hear our Close.
 const PATIENCE_BYTES: usize = 64 << 20;

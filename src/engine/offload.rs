@@ -1,20 +1,23 @@
-//! Runs what may block on threads beside the loop: the user's providers and name resolution.
+//! Runs what may block on threads beside the loop: the user's providers, name resolution, and the user's dialer.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::command::{Command, CommandSender};
+use super::resolver::{Resolved, Resolver, Source};
 use crate::auth::AuthProvider;
+use crate::clock;
 use crate::error::{DisconnectReason, Result};
 use crate::handler::ConnectionId;
 use crate::headers::HeaderProvider;
 use crate::message::WsMessage;
 use crate::own_thread;
-use crate::transport::Target;
+use crate::transport::{Dialer, SocketOptions, Target};
 
 /// Where a dial goes: a fixed URL, or one made at each dial.
 pub(crate) enum UrlSource {
@@ -28,27 +31,41 @@ pub(crate) enum SubscriptionSource {
     Fresh(Box<dyn Fn() -> Result<WsMessage<'static>> + Send + Sync>),
 }
 
-/// What is asked anew at every dial.
+/// What is asked anew at every dial, and how the socket is to be.
 pub(crate) struct Providers {
     pub(crate) url: UrlSource,
     pub(crate) subscriptions: Vec<SubscriptionSource>,
     pub(crate) headers: Option<Box<dyn HeaderProvider>>,
     pub(crate) auth: Option<Arc<dyn AuthProvider>>,
+    pub(crate) dialer: Option<Dialer>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) socket: Arc<SocketOptions>,
 }
 
 /// Everything a dial needs to know.
 pub(crate) struct Prepared {
     pub(crate) target: Target,
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) way: Way,
     pub(crate) headers: Vec<(String, String)>,
     /// The auth message of this dial, where the provider gave one.
     pub(crate) auth: Option<WsMessage<'static>>,
     pub(crate) subscriptions: Vec<WsMessage<'static>>,
 }
 
+/// How to get to the venue.
+pub(crate) enum Way {
+    /// One of these addresses is to be connected to.
+    Addresses(Resolved),
+    /// The dialer has connected: a socket that does not block, set as told.
+    Connected(TcpStream),
+}
+
 impl Providers {
-    /// Prepares without blocking where nobody has to be asked: no provider, and an address in place of a name.
+    /// Prepares without blocking where nobody has to be asked: no provider, no dialer, and an address in place of a name.
     pub(crate) fn prepare_at_once(&self) -> Option<Result<Prepared, DisconnectReason>> {
+        if self.dialer.is_some() {
+            return None;
+        }
         let (UrlSource::Fixed(url), None, None) = (&self.url, &self.headers, &self.auth) else { return None };
         let target = match parse(url) {
             Ok(target) => target,
@@ -59,21 +76,25 @@ impl Providers {
             return None;
         }
         let prepared = self.subscriptions().map(|subscriptions| {
-            let addresses = vec![address];
-            Prepared { target, addresses, headers: Vec::new(), auth: None, subscriptions }
+            let way = Way::Addresses(Resolved { addresses: vec![address], source: Source::Resolver });
+            Prepared { target, way, headers: Vec::new(), auth: None, subscriptions }
         });
         Some(prepared)
     }
 
-    /// Asks the providers and resolves the name. Blocks as long as they do.
-    fn prepare(&self) -> Result<Prepared, DisconnectReason> {
+    /// Asks the providers, and resolves the name or has the dialer connect. Blocks as long as they do.
+    fn prepare(&self, deadline: Instant) -> Result<Prepared, DisconnectReason> {
         let target = match &self.url {
             UrlSource::Fixed(url) => parse(url)?,
             UrlSource::Fresh(make) => parse(&make().map_err(|error| provider("URL closure", &error.to_string()))?)?,
         };
-        let resolved = (target.host.as_str(), target.port).to_socket_addrs();
-        let addresses = resolved.map_err(|error| DisconnectReason::Resolve(format!("{}: {error}", target.host)))?;
-        let addresses = addresses.collect();
+        let way = match &self.dialer {
+            Some(dialer) => Way::Connected(dialer.dial(&target.host, target.port, deadline, &self.socket)?),
+            None => {
+                let patience = RESOLVE_PATIENCE.min(deadline.saturating_duration_since(clock::now()) / 2);
+                Way::Addresses(self.resolver.resolve(&target.host, target.port, patience)?)
+            }
+        };
         let headers = self.headers.as_ref().map(|provider| provider.get_headers().into_iter().collect());
         let auth = match &self.auth {
             None => None,
@@ -83,7 +104,7 @@ impl Providers {
             }
         };
         let headers = headers.unwrap_or_default();
-        Ok(Prepared { target, addresses, headers, auth, subscriptions: self.subscriptions()? })
+        Ok(Prepared { target, way, headers, auth, subscriptions: self.subscriptions()? })
     }
 
     fn subscriptions(&self) -> Result<Vec<WsMessage<'static>>, DisconnectReason> {
@@ -110,6 +131,8 @@ pub(super) struct Job {
     pub(super) providers: Arc<Providers>,
     pub(super) connection: ConnectionId,
     pub(super) attempt: u64,
+    /// When the dial that asks is over.
+    pub(super) deadline: Instant,
     pub(super) reply: CommandSender,
 }
 
@@ -152,8 +175,13 @@ impl Offload {
 
 fn run(queue: &Receiver<Job>, pending: &AtomicUsize) {
     own_thread::mark();
-    while let Ok(Job { providers, connection, attempt, reply }) = queue.recv() {
-        let outcome = catch_unwind(AssertUnwindSafe(|| providers.prepare()));
+    while let Ok(Job { providers, connection, attempt, deadline, reply }) = queue.recv() {
+        // It waited behind calls that hang; asking now would open sockets that nobody waits for.
+        if clock::now() >= deadline {
+            pending.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| providers.prepare(deadline)));
         let outcome = outcome.unwrap_or_else(|_| Err(provider("URL, header or auth provider", "panicked")));
         pending.fetch_sub(1, Ordering::AcqRel);
         // The loop may be gone by now: then nobody waits for the answer.
@@ -163,3 +191,93 @@ fn run(queue: &Receiver<Job>, pending: &AtomicUsize) {
 
 /// Threads for calls that hang, per engine: four venues with a dead resolver each, and the fifth waits.
 const MAX_THREADS: usize = 4;
+/// A resolver that works answers in milliseconds, and one whose first server is down after 5 s, by default; a client that
+/// has addresses from before does not wait for that.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use mio::{Poll, Token, Waker};
+
+    use super::super::command::{CommandReceiver, command_queue};
+    use super::*;
+    use crate::state::Shared;
+
+    const URL: &str = "ws://venue.example:8080/ws";
+
+    fn providers(resolver: Arc<Resolver>, dialer: Option<Dialer>) -> Providers {
+        let url = UrlSource::Fixed(URL.to_owned());
+        Providers {
+            url,
+            subscriptions: Vec::new(),
+            headers: None,
+            auth: None,
+            dialer,
+            resolver,
+            socket: Arc::default(),
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
+
+    fn no_server() -> Arc<Resolver> {
+        Resolver::asking(|_, _| Err(io::Error::other("no server could be reached")))
+    }
+
+    /// Runs the jobs on this thread until there are no more, and returns the answers.
+    fn run_all(jobs: impl IntoIterator<Item = (Arc<Providers>, Instant)>) -> CommandReceiver {
+        let poll = Poll::new().unwrap();
+        let (reply, answers) = command_queue(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (queue, waiting) = unbounded();
+        let connection = Shared::new().id;
+        for (attempt, (providers, deadline)) in jobs.into_iter().enumerate() {
+            let job = Job { providers, connection, attempt: attempt as u64, deadline, reply: reply.clone() };
+            queue.send(job).unwrap();
+        }
+        let pending = AtomicUsize::new(waiting.len());
+        drop(queue);
+        std::thread::scope(|scope| scope.spawn(|| run(&waiting, &pending)).join().unwrap());
+        assert_eq!(pending.into_inner(), 0);
+        answers
+    }
+
+    #[test]
+    fn a_dial_goes_on_with_the_last_good_addresses_where_the_resolver_fails() {
+        let providers = providers(no_server(), None);
+        assert!(matches!(providers.prepare(soon()), Err(DisconnectReason::Resolve(_))));
+        let good = SocketAddr::from(([127, 0, 0, 1], 8080));
+        providers.resolver.remember("venue.example", 8080, vec![good]);
+        let Ok(Prepared { way: Way::Addresses(resolved), .. }) = providers.prepare(soon()) else {
+            panic!("no addresses")
+        };
+        assert_eq!(resolved, Resolved { addresses: vec![good], source: Source::Memory });
+    }
+
+    #[test]
+    fn with_a_dialer_nobody_is_asked_for_addresses() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialer = Dialer::new(move |request| {
+            assert_eq!((request.host(), request.port()), ("venue.example", 8080));
+            Ok(TcpStream::connect(address)?)
+        });
+        let providers = providers(Resolver::asking(|_, _| panic!("asked")), Some(dialer));
+        assert!(providers.prepare_at_once().is_none());
+        let Ok(Prepared { way: Way::Connected(socket), .. }) = providers.prepare(soon()) else { panic!("no socket") };
+        assert_eq!(socket.peer_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn a_job_whose_dial_is_over_is_not_begun() {
+        let over = Arc::new(providers(Resolver::asking(|_, _| panic!("asked")), None));
+        let current = Arc::new(providers(no_server(), None));
+        let answers = run_all([(over, Instant::now()), (current, soon())]);
+        let Some(Command::Prepared { attempt: 1, outcome, .. }) = answers.try_recv() else { panic!("no answer") };
+        assert!(matches!(outcome, Err(DisconnectReason::Resolve(_))));
+        assert!(answers.try_recv().is_none());
+    }
+}

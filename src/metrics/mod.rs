@@ -32,6 +32,8 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionCounters {
     pub(crate) dials: Counter,
+    pub(crate) resolve_fallbacks: Counter,
+    pub(crate) providers_abandoned: Counter,
     pub(crate) reconnects: Counter,
     pub(crate) messages_received: Counter,
     pub(crate) bytes_received: Counter,
@@ -89,6 +91,10 @@ impl RouteStats {
 pub struct Metrics {
     /// Dials begun, the first included.
     pub dials: u64,
+    /// Dials to addresses that were known from an earlier one, since the name could not be resolved.
+    pub resolve_fallbacks: u64,
+    /// Dials whose deadline passed while a provider, the resolver or the dialer had not answered.
+    pub providers_abandoned: u64,
     /// Live spells after the first.
     pub reconnect_count: u64,
     /// Complete data messages that arrived; control frames are not among them.
@@ -158,6 +164,8 @@ impl Metrics {
             handler_errors: sum(|route| route.errors),
             handler_panics: sum(|route| route.panics),
             dials: connection.dials.get(),
+            resolve_fallbacks: connection.resolve_fallbacks.get(),
+            providers_abandoned: connection.providers_abandoned.get(),
             reconnect_count: connection.reconnects.get(),
             messages_received: connection.messages_received.get(),
             bytes_received: connection.bytes_received.get(),

@@ -1,21 +1,28 @@
 //! Bytes to frames and back: TCP, TLS, the upgrade, and WebSocket framing. Nothing here knows routes or lifecycles.
 
 mod dial;
+mod dialer;
 mod frame;
 mod receive_buffer;
+mod socket_options;
 mod stream;
 mod target;
 mod tls;
+mod tls_options;
 mod upgrade;
 mod websocket;
 mod write_buffer;
 
-pub(crate) use dial::{Dial, Progress};
+pub(crate) use dial::{Dial, DialTokens, Progress};
+pub use dialer::DialRequest;
+pub(crate) use dialer::Dialer;
 pub(crate) use receive_buffer::ReceiveBuffer;
-pub(crate) use stream::Stream;
+pub use socket_options::SocketOptions;
+pub(crate) use stream::{BOTH, Stream};
 pub(crate) use target::Target;
-pub use tls::TlsOptions;
-pub(crate) use tls::{TlsConnector, TlsSession};
+pub(crate) use tls::TlsSession;
+pub(crate) use tls_options::TlsConnector;
+pub use tls_options::TlsOptions;
 pub(crate) use upgrade::Upgrade;
 pub(crate) use websocket::{FrameWriter, Incoming, ReadOutcome, WebSocket};
 pub(crate) use write_buffer::WriteBuffer;

@@ -9,6 +9,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::error::DisconnectReason;
 use crate::transport::receive_buffer::ReceiveBuffer;
+use crate::transport::socket_options::Acks;
 use crate::transport::tls::{RECORD_BYTES, TlsSession, TlsState};
 use crate::transport::write_buffer::WriteBuffer;
 
@@ -22,6 +23,7 @@ pub(crate) struct Stream {
     socket: TcpStream,
     layer: Layer,
     arrivals: Arrivals,
+    acks: Acks,
     written: u64,
 }
 
@@ -62,13 +64,18 @@ pub(crate) struct Fill {
 impl Stream {
     /// A stream without TLS.
     pub(crate) fn plain(socket: TcpStream) -> Self {
-        Self { socket, layer: Layer::Plain, arrivals: Arrivals::Open, written: 0 }
+        Self { socket, layer: Layer::Plain, arrivals: Arrivals::Open, acks: Acks::Delayed, written: 0 }
     }
 
     /// A stream whose handshake is driven by [`fill`](Self::fill) and [`flush`](Self::flush); flush first.
     pub(crate) fn tls(socket: TcpStream, session: TlsSession) -> Self {
         let layer = Layer::Tls { session: Box::new(session), close_notify: CloseNotify::No };
-        Self { socket, layer, arrivals: Arrivals::Open, written: 0 }
+        Self { socket, layer, arrivals: Arrivals::Open, acks: Acks::Delayed, written: 0 }
+    }
+
+    /// Says when the kernel is to acknowledge what comes.
+    pub(crate) fn with_acks(self, acks: Acks) -> Self {
+        Self { acks, ..self }
     }
 
     /// Says that a readiness event had `is_read_closed` or `is_error`: a short read is no sign of a drained socket
@@ -108,6 +115,7 @@ impl Stream {
             }
         };
         into.filled(bytes);
+        self.acks.rearm(&self.socket);
         let end = match &mut self.layer {
             Layer::Plain => None,
             Layer::Tls { session, .. } => match session.decrypt(cipher, plain) {
@@ -336,6 +344,22 @@ mod tests {
         let end = Fill { bytes: 0, more: false, end: Some(DisconnectReason::EndOfStream) };
         assert_eq!(stream.fill(&mut plain, &mut cipher), end);
         assert_eq!(plain.data(), b"ticklast");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn quick_acks_are_asked_for_again_after_each_read() {
+        let (socket, mut venue) = connected();
+        let mut stream = Stream::plain(socket).with_acks(Acks::Quick);
+        let (mut plain, mut cipher) = (ReceiveBuffer::default(), ReceiveBuffer::default());
+        for _ in 0..3 {
+            venue.write_all(b"tick").unwrap();
+            until("the tick", || matches!(stream.socket.peek(&mut [0; 4]), Ok(4)));
+            // As the kernel does by itself when we answer what came.
+            socket2::SockRef::from(&stream.socket).set_tcp_quickack(false).unwrap();
+            assert_eq!(stream.fill(&mut plain, &mut cipher).bytes, 4);
+            assert!(socket2::SockRef::from(&stream.socket).tcp_quickack().unwrap());
+        }
     }
 
     #[test]

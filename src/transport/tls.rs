@@ -1,169 +1,16 @@
-//! TLS without a socket: options, the one config they build, and a session that turns ciphertext into plaintext.
+//! TLS without a socket: a session that turns ciphertext into plaintext and back.
 //!
 //! Invariant: rustls always sees all ciphertext that is not discarded yet, in one piece and from its first byte; it
 //! remembers, by offset, the parts of an unfinished handshake message in it.
 
 use std::fmt;
-use std::sync::Arc;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffic};
-use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{DisconnectReason, HyperSocketError};
+use crate::error::DisconnectReason;
 use crate::transport::receive_buffer::ReceiveBuffer;
-
-/// Whom a `wss://` client trusts.
-///
-/// Certificates and host names are always verified, and TLS 1.2 is the least that is spoken; only a
-/// [`client_config`](Self::client_config) of the caller's own could say otherwise. The default roots follow the
-/// crate's features:
-///
-/// | features | the judge |
-/// | --- | --- |
-/// | `webpki-roots` (default) | Mozilla's roots, compiled in, and the added ones |
-/// | `native-roots` | the host's roots, read when the client is built, beside those |
-/// | `platform-verifier` | the platform's own verifier alone, with the added roots: what the platform distrusts stays distrusted, so `webpki-roots` and `native-roots` are not consulted |
-///
-/// ```
-/// # fn roots(exchange_ca: &[u8]) -> hypersockets::TlsOptions {
-/// // A venue with a certificate authority of its own, and nobody else.
-/// hypersockets::TlsOptions::new().add_root_pem(exchange_ca).only_added_roots()
-/// # }
-/// ```
-#[derive(Clone, Default)]
-pub struct TlsOptions {
-    added: Vec<CertificateDer<'static>>,
-    only_added: bool,
-    config: Option<Arc<ClientConfig>>,
-    /// The first root that could not be read; told when the client is built, so that the methods chain.
-    fault: Option<String>,
-}
-
-impl TlsOptions {
-    /// The default roots of the features that are on.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Trusts every certificate in `pem` too. Text that holds none, or a broken one, makes building the client err.
-    #[must_use]
-    pub fn add_root_pem(mut self, pem: &[u8]) -> Self {
-        let before = self.added.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            match certificate {
-                Ok(certificate) => self.added.push(certificate),
-                Err(error) => return self.with_fault(format!("a root certificate is not valid PEM: {error}")),
-            }
-        }
-        if self.added.len() == before {
-            return self.with_fault("a root certificate was added as PEM text that holds none".to_owned());
-        }
-        self
-    }
-
-    /// Trusts this X.509 certificate too. One that cannot be read makes building the client err.
-    #[must_use]
-    pub fn add_root_der(mut self, der: Vec<u8>) -> Self {
-        self.added.push(CertificateDer::from(der));
-        self
-    }
-
-    /// Trusts the added roots and nobody else, whatever the features say.
-    #[must_use]
-    pub fn only_added_roots(mut self) -> Self {
-        self.only_added = true;
-        self
-    }
-
-    /// Uses this config as it is (client certificates, other roots, another provider); all else set here is ignored.
-    ///
-    /// Leave `alpn_protocols` empty or at `http/1.1`: a WebSocket upgrade is HTTP/1.1.
-    #[must_use]
-    pub fn client_config(mut self, config: Arc<ClientConfig>) -> Self {
-        self.config = Some(config);
-        self
-    }
-
-    /// Builds the config, once per client: the session tickets in it shorten the handshakes of its reconnects.
-    pub(crate) fn connector(&self) -> Result<TlsConnector, HyperSocketError> {
-        let config = match (&self.config, &self.fault) {
-            (Some(config), _) => Arc::clone(config),
-            (None, Some(fault)) => return Err(HyperSocketError::InvalidConfig(fault.clone())),
-            (None, None) => Arc::new(self.build_config()?),
-        };
-        Ok(TlsConnector { config })
-    }
-
-    fn build_config(&self) -> Result<ClientConfig, HyperSocketError> {
-        let provider = Arc::new(provider()?);
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| HyperSocketError::InvalidConfig(format!("TLS versions: {error}")))?;
-        #[cfg(feature = "platform-verifier")]
-        if !self.only_added {
-            let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(self.added.clone(), provider)
-                .map_err(|error| {
-                    HyperSocketError::InvalidConfig(format!(
-                        "the platform's certificate verifier cannot be used: {error}; \
-                         install the system's CA certificates, or use only_added_roots()"
-                    ))
-                })?;
-            // "Dangerous" is rustls's word for any verifier but its own; this one is stricter.
-            return Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth());
-        }
-        Ok(builder.with_root_certificates(self.roots()?).with_no_client_auth())
-    }
-
-    fn roots(&self) -> Result<RootCertStore, HyperSocketError> {
-        let mut roots = RootCertStore::empty();
-        for root in &self.added {
-            roots.add(root.clone()).map_err(|error| {
-                HyperSocketError::InvalidConfig(format!("an added root certificate cannot be read: {error}"))
-            })?;
-        }
-        #[cfg(feature = "webpki-roots")]
-        if !self.only_added {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        #[cfg(feature = "native-roots")]
-        let why = if self.only_added { String::new() } else { add_native_roots(&mut roots) };
-        #[cfg(not(feature = "native-roots"))]
-        let why = "";
-        if roots.is_empty() {
-            return Err(HyperSocketError::InvalidConfig(format!(
-                "no root certificates to trust: switch on the feature `webpki-roots`, `native-roots` or \
-                 `platform-verifier`, or add roots to TlsOptions{why}"
-            )));
-        }
-        Ok(roots)
-    }
-
-    fn with_fault(mut self, fault: String) -> Self {
-        self.fault.get_or_insert(fault);
-        self
-    }
-}
-
-impl fmt::Debug for TlsOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsOptions")
-            .field("added_roots", &self.added.len())
-            .field("only_added_roots", &self.only_added)
-            .field("client_config", &self.config.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-/// The config of one client, shared by all its sessions.
-#[derive(Debug, Clone)]
-pub(crate) struct TlsConnector {
-    config: Arc<ClientConfig>,
-}
+use crate::transport::tls_options::TlsConnector;
 
 /// How far a session has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,14 +46,10 @@ enum Phase {
 }
 
 impl TlsSession {
-    /// Begins a handshake with `host` (a DNS name, or an IP address with or without brackets): the ClientHello waits
-    /// in [`outgoing`](Self::outgoing).
+    /// Begins a handshake with `host` (a DNS name, or an IP address with or without brackets), or with the name that the
+    /// options put in its place: the ClientHello waits in [`outgoing`](Self::outgoing).
     pub(crate) fn new(connector: &TlsConnector, host: &str) -> Result<Self, DisconnectReason> {
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        let name = ServerName::try_from(bare.to_owned())
-            .map_err(|_| DisconnectReason::InvalidUrl(format!("{host:?} cannot be named in a certificate")))?;
-        let connection =
-            UnbufferedClientConnection::new(Arc::clone(&connector.config), name).map_err(|error| failure(&error))?;
+        let connection = connector.connect(host)?;
         let mut session =
             Self { connection, tail: ReceiveBuffer::default(), outgoing: Vec::new(), sent: 0, phase: Phase::Open };
         session.decrypt(&mut ReceiveBuffer::default(), &mut ReceiveBuffer::default())?;
@@ -454,7 +297,7 @@ fn append_with(
     }
 }
 
-fn failure(error: &rustls::Error) -> DisconnectReason {
+pub(super) fn failure(error: &rustls::Error) -> DisconnectReason {
     DisconnectReason::Tls(error.to_string())
 }
 
@@ -462,43 +305,23 @@ fn unexpected<Data>(state: &ConnectionState<'_, '_, Data>) -> DisconnectReason {
     DisconnectReason::Tls(format!("unexpected state {state:?}"))
 }
 
-#[cfg(feature = "aws-lc-rs")]
-fn provider() -> Result<CryptoProvider, HyperSocketError> {
-    Ok(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-fn provider() -> Result<CryptoProvider, HyperSocketError> {
-    Ok(rustls::crypto::ring::default_provider())
-}
-
-#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-fn provider() -> Result<CryptoProvider, HyperSocketError> {
-    Err(HyperSocketError::InvalidConfig(
-        "wss:// needs TLS cryptography: switch on the feature `ring` or `aws-lc-rs`, or give a \
-         TlsOptions::client_config() with a provider of its own"
-            .to_owned(),
-    ))
-}
-
-/// Adds the host's roots and returns, in words, what could not be read of them.
-#[cfg(feature = "native-roots")]
-fn add_native_roots(roots: &mut RootCertStore) -> String {
-    // One unreadable certificate among the host's hundred must not end all trading.
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    native.errors.iter().map(|error| format!("; {error}")).collect()
-}
-
 /// A certificate authority and its venues, for the tests of this layer.
 #[cfg(test)]
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub(crate) mod fixture {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-    use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+    use rustls::server::{ServerConfig, ServerConnection, WebPkiClientVerifier};
+    use rustls::{RootCertStore, SupportedProtocolVersion};
 
     use super::*;
+    use crate::transport::TlsOptions;
+    use crate::transport::tls_options::provider;
+
+    pub(crate) const HOST: &str = "venue.example";
 
     pub(crate) struct Authority {
         issuer: Issuer<'static, KeyPair>,
@@ -526,49 +349,61 @@ pub(crate) mod fixture {
             versions: &[&'static SupportedProtocolVersion],
             last_year: i32,
         ) -> ServerConfig {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-            params.not_after = rcgen::date_time_ymd(last_year, 12, 31);
-            let certificate = params.signed_by(&key, &self.issuer).unwrap();
+            let (certificate, key) = self.leaf(host, last_year);
             ServerConfig::builder_with_provider(Arc::new(provider().unwrap()))
                 .with_protocol_versions(versions)
                 .unwrap()
                 .with_no_client_auth()
-                .with_single_cert(
-                    vec![certificate.der().clone()],
-                    PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-                )
+                .with_single_cert(vec![certificate.der().clone()], pkcs8(&key))
                 .unwrap()
+        }
+
+        /// A venue that takes only clients with a certificate of this authority.
+        pub(crate) fn mutual_server_config(&self, version: &'static SupportedProtocolVersion) -> ServerConfig {
+            let (certificate, key) = self.leaf(HOST, 4000);
+            let mut roots = RootCertStore::empty();
+            roots.add(self.der.clone().into()).unwrap();
+            let provider = Arc::new(provider().unwrap());
+            let judge = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_client_cert_verifier(judge.build().unwrap())
+                .with_single_cert(vec![certificate.der().clone()], pkcs8(&key))
+                .unwrap()
+        }
+
+        /// A certificate and its key, as PEM.
+        pub(crate) fn identity(&self, name: &str) -> (String, String) {
+            let (certificate, key) = self.leaf(name, 4000);
+            (certificate.pem(), key.serialize_pem())
+        }
+
+        fn leaf(&self, name: &str, last_year: i32) -> (Certificate, KeyPair) {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(last_year, 12, 31);
+            (params.signed_by(&key, &self.issuer).unwrap(), key)
         }
 
         pub(crate) fn server(&self, host: &str) -> ServerConnection {
             ServerConnection::new(Arc::new(self.server_config(host, rustls::ALL_VERSIONS, 4000))).unwrap()
         }
     }
-}
 
-#[cfg(test)]
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-mod tests {
-    use std::io::{Read, Write};
-
-    use rustls::version::{TLS12, TLS13};
-    use rustls::{AlertDescription, HandshakeKind, ServerConfig, ServerConnection};
-
-    use super::fixture::Authority;
-    use super::*;
-
-    const HOST: &str = "venue.example";
+    fn pkcs8(key: &KeyPair) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))
+    }
 
     /// A client session and a venue, with the wire between them in the test's hands.
-    struct Wire {
-        client: TlsSession,
-        venue: ServerConnection,
-        plain: ReceiveBuffer,
+    pub(crate) struct Wire {
+        pub(crate) client: TlsSession,
+        pub(crate) venue: ServerConnection,
+        pub(crate) plain: ReceiveBuffer,
     }
 
     impl Wire {
-        fn new(connector: &TlsConnector, host: &str, config: &Arc<ServerConfig>) -> Self {
+        pub(crate) fn new(connector: &TlsConnector, host: &str, config: &Arc<ServerConfig>) -> Self {
             Self {
                 client: TlsSession::new(connector, host).unwrap(),
                 venue: ServerConnection::new(Arc::clone(config)).unwrap(),
@@ -576,14 +411,14 @@ mod tests {
             }
         }
 
-        fn live(authority: &Authority, config: ServerConfig) -> Self {
+        pub(crate) fn live(authority: &Authority, config: ServerConfig) -> Self {
             let mut wire = Self::new(&authority.connector(), HOST, &Arc::new(config));
             wire.shake_hands(usize::MAX).unwrap();
             wire
         }
 
         /// Flights go back and forth, `cut` bytes at a time, until both sides fall silent.
-        fn shake_hands(&mut self, cut: usize) -> Result<TlsState, DisconnectReason> {
+        pub(crate) fn shake_hands(&mut self, cut: usize) -> Result<TlsState, DisconnectReason> {
             loop {
                 let quiet = self.client.outgoing().is_empty();
                 self.venue_reads().unwrap();
@@ -597,7 +432,7 @@ mod tests {
             }
         }
 
-        fn client_reads(&mut self, piece: &[u8]) -> Result<TlsState, DisconnectReason> {
+        pub(crate) fn client_reads(&mut self, piece: &[u8]) -> Result<TlsState, DisconnectReason> {
             let mut cipher = ReceiveBuffer::default();
             self.client.lend_tail(&mut cipher);
             cipher.append(piece);
@@ -606,7 +441,7 @@ mod tests {
             outcome
         }
 
-        fn venue_reads(&mut self) -> Result<Vec<u8>, rustls::Error> {
+        pub(crate) fn venue_reads(&mut self) -> Result<Vec<u8>, rustls::Error> {
             let mut bytes = self.client.outgoing();
             let mut said = Vec::new();
             while !bytes.is_empty() {
@@ -618,12 +453,12 @@ mod tests {
             Ok(said)
         }
 
-        fn venue_says(&mut self, what: &[u8]) -> Vec<u8> {
+        pub(crate) fn venue_says(&mut self, what: &[u8]) -> Vec<u8> {
             self.venue.writer().write_all(what).unwrap();
             self.venue_ciphertext()
         }
 
-        fn venue_ciphertext(&mut self) -> Vec<u8> {
+        pub(crate) fn venue_ciphertext(&mut self) -> Vec<u8> {
             let mut bytes = Vec::new();
             while self.venue.wants_write() {
                 self.venue.write_tls(&mut bytes).unwrap();
@@ -631,18 +466,24 @@ mod tests {
             bytes
         }
     }
+}
+
+#[cfg(test)]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use rustls::AlertDescription;
+    use rustls::version::{TLS12, TLS13};
+
+    use super::fixture::{Authority, HOST, Wire};
+    use super::*;
 
     fn tls_words(outcome: Result<TlsState, DisconnectReason>) -> String {
         match outcome {
             Err(DisconnectReason::Tls(words)) => words,
             other => panic!("expected a TLS error, got {other:?}"),
-        }
-    }
-
-    fn config_fault(options: &TlsOptions) -> String {
-        match options.connector() {
-            Err(HyperSocketError::InvalidConfig(words)) => words,
-            other => panic!("expected InvalidConfig, got {other:?}"),
         }
     }
 
@@ -692,18 +533,6 @@ mod tests {
             sent += 1;
         }
         assert_eq!(wire.venue_reads().unwrap(), b"order".repeat(sent));
-    }
-
-    #[test]
-    fn a_reconnect_resumes_the_session() {
-        let authority = Authority::new();
-        let connector = authority.connector();
-        let config = Arc::new(authority.server_config(HOST, rustls::ALL_VERSIONS, 4000));
-        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
-            let mut wire = Wire::new(&connector, HOST, &config);
-            wire.shake_hands(usize::MAX).unwrap();
-            assert_eq!(wire.venue.handshake_kind(), Some(expected));
-        }
     }
 
     #[test]
@@ -867,34 +696,5 @@ mod tests {
             wire.client.encrypt(b"").unwrap();
             assert_eq!(wire.venue_reads().unwrap(), large);
         }
-    }
-
-    #[test]
-    fn options_that_cannot_work_say_what_to_mend() {
-        let authority = Authority::new();
-        assert!(config_fault(&TlsOptions::new().only_added_roots()).contains("no root certificates"));
-        assert!(config_fault(&TlsOptions::new().add_root_pem(b"no PEM at all")).contains("holds none"));
-        let broken = b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
-        assert!(config_fault(&TlsOptions::new().add_root_pem(broken)).contains("not valid PEM"));
-        let unreadable = TlsOptions::new().add_root_der(vec![1, 2, 3]).only_added_roots();
-        assert!(config_fault(&unreadable).contains("cannot be read"));
-        let two = format!("{0}\n{0}", authority.pem);
-        assert!(TlsOptions::new().add_root_pem(two.as_bytes()).only_added_roots().connector().is_ok());
-    }
-
-    #[test]
-    fn the_callers_own_config_wins() {
-        let authority = Authority::new();
-        let own = authority.connector().config;
-        let connector = TlsOptions::new().add_root_pem(b"ignored").client_config(Arc::clone(&own)).connector().unwrap();
-        assert!(Arc::ptr_eq(&own, &connector.config));
-    }
-
-    #[cfg(feature = "webpki-roots")]
-    #[test]
-    fn added_roots_stand_beside_the_default_ones() {
-        let authority = Authority::new();
-        let roots = TlsOptions::new().add_root_pem(authority.pem.as_bytes()).roots().unwrap();
-        assert!(roots.len() > webpki_roots::TLS_SERVER_ROOTS.len());
     }
 }
