@@ -10,13 +10,15 @@ use crate::clock;
 use crate::engine::{Command, Engine};
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::ClientEvent;
-use crate::handler::ConnectionId;
+use crate::ids::ConnectionId;
+use crate::ids::SendId;
 use crate::message::WsMessage;
 use crate::metrics::{Latency, LatencyRecorder, Metrics, RouteStats};
 use crate::own_thread;
 use crate::pipeline::HandlerThreads;
 use crate::sender::Sender;
-use crate::state::{ClientState, SendId, lock};
+use crate::state::ClientState;
+use crate::sync::lock;
 
 /// One connection that is kept up, with its handlers. Cheap to clone; all clones are the same client.
 ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::DisconnectReason;
-use crate::state::SendId;
+use crate::ids::SendId;
 
 /// A change of the connection, put into every route's own queue, in its place among the messages.
 #[derive(Debug, Clone, PartialEq, Eq)]

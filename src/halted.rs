@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::state::lock;
+use crate::sync::lock;
 
 /// One flag and how many of its clients are down.
 #[derive(Debug)]

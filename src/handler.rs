@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::error::Result;
 use crate::event::ConnectionEvent;
+use crate::ids::{ConnectionId, SendId};
 use crate::message::WsMessage;
-use crate::state::SendId;
 
 /// Handles the messages of one route, one at a time, in order.
 ///
@@ -108,16 +108,6 @@ pub(crate) struct Origin {
     pub(crate) connection: ConnectionId,
     pub(crate) epoch: u64,
     pub(crate) stamps: Stamps,
-}
-
-/// Tells connections of one process apart; a client keeps it over all reconnects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub(crate) u32);
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// When a message passed which point, on the monotonic clock.

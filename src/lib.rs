@@ -92,6 +92,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod auth;
 mod builder;
 mod client;
@@ -107,6 +108,7 @@ mod halted;
 mod handler;
 mod headers;
 mod idle;
+mod ids;
 mod lifecycle;
 mod message;
 mod metrics;
@@ -121,6 +123,7 @@ mod sender;
 pub mod simulator;
 mod sources;
 mod state;
+mod sync;
 mod transport;
 
 pub use auth::{AuthProvider, AuthVerdict};
@@ -130,9 +133,10 @@ pub use ctrl_c::CtrlC;
 pub use engine::{Engine, EngineBuilder, EventLoop};
 pub use error::{DisconnectReason, HyperSocketError, Result};
 pub use event::{ClientEvent, ConnectionEvent};
-pub use handler::{ConnectionId, Delivery, MessageHandler, Stamps};
+pub use handler::{Delivery, MessageHandler, Stamps};
 pub use headers::{HeaderProvider, Headers};
 pub use idle::IdleStrategy;
+pub use ids::{ConnectionId, SendId};
 pub use message::WsMessage;
 pub use metrics::{Latency, Metrics, RouteMetrics};
 pub use passive_ping::{JsonPassivePing, PassivePingDetector, TextPassivePing};
@@ -142,7 +146,7 @@ pub use routing::{RouteOptions, Routing};
 pub use rustls;
 pub use sender::Sender;
 pub use sources::{IntoSubscription, IntoUrl};
-pub use state::{ClientState, SendId};
+pub use state::ClientState;
 pub use transport::{DialRequest, SocketOptions, TlsOptions};
 
 /// The README's program compiles as printed.

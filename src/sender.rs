@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 use crate::engine::{Command, CommandSender};
 use crate::error::{HyperSocketError, Result};
 use crate::handler::Outlet;
+use crate::ids::SendId;
 use crate::message::WsMessage;
-use crate::state::{ClientState, SendId, Shared, lock};
+use crate::state::{ClientState, Shared};
+use crate::sync::lock;
 
 /// Sends on one client's connection, from any thread. Cheap to clone.
 ///

@@ -1,6 +1,5 @@
 //! What a client's loop and its handles share. The loop writes the state; anyone reads it.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,18 +11,9 @@ use crate::config::Limits;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::ClientEvent;
 use crate::halted::HaltedMember;
-use crate::handler::ConnectionId;
+use crate::ids::{ConnectionId, SendId};
 use crate::metrics::{ConnectionCounters, LatencyRecorder};
-
-/// Numbers what a client sends, in the order of queueing. Larger is later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SendId(pub(crate) u64);
-
-impl fmt::Display for SendId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::sync::lock;
 
 /// Where a client stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -210,11 +200,6 @@ impl Shared {
     pub(crate) fn events(&self) -> &Receiver<ClientEvent> {
         &self.events.1
     }
-}
-
-/// A poisoned lock only means that a thread panicked while holding plain data that is still valid.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn closed(ending: Option<&DisconnectReason>) -> HyperSocketError {

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::connection::NewConnection;
-use super::offload::Prepared;
+use super::plan::{NewConnection, Prepared};
 use crate::error::{DisconnectReason, HyperSocketError, Result};
-use crate::handler::ConnectionId;
+use crate::ids::ConnectionId;
+use crate::ids::SendId;
 use crate::message::WsMessage;
-use crate::state::{SendId, Shared};
+use crate::state::Shared;
 
 /// Something for the loop to do.
 pub(crate) enum Command {

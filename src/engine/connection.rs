@@ -2,64 +2,30 @@
 //!
 //! Invariant: what the kernel had received is delivered before the lifecycle hears that the connection is over.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use mio::Registry;
 use mio::net::TcpStream;
 
-use super::command::CommandSender;
-use super::linger::{AFTER_PEER_CLOSE, AFTER_VIOLATION, Linger, LingerList};
-use super::offload::{Job, Offload, Prepared, Way};
+use super::desk::Desk;
+use super::linger::Linger;
+use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget};
+use super::offload::Job;
+use super::plan::{NewConnection, Prepared, Way};
 use super::resolver::Source;
-use super::session::{Plan, Session, Settled};
+use super::session::{Session, Settled};
 use crate::clock;
-use crate::config::{Limits, Settings};
+use crate::config::Limits;
 use crate::error::DisconnectReason;
 use crate::event::{ClientEvent, ConnectionEvent};
-use crate::lifecycle::{Action, FirstDial, Input, Lifecycle, Phase};
+use crate::ids::SendId;
+use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
-use crate::pipeline::Pipeline;
-use crate::reconnect::ReconnectionStrategy;
-use crate::state::{SendId, Shared};
+use crate::state::Shared;
 use crate::transport::{
-    BOTH, Dial, DialTokens, Progress, ReadOutcome, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WebSocket,
-    WriteBuffer,
+    BOTH, Dial, DialTokens, Progress, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WriteBuffer,
 };
-
-/// A client on its way to a loop.
-pub(crate) struct NewConnection {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) settings: Settings,
-    pub(crate) strategy: Box<dyn ReconnectionStrategy>,
-    pub(crate) first_dial: FirstDial,
-    pub(crate) pipeline: Box<dyn Pipeline>,
-    pub(crate) plan: Plan,
-    pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
-}
-
-/// What a loop lends to the connection whose turn it is.
-pub(super) struct Desk {
-    /// The time of this desk.
-    pub(super) now: Instant,
-    pub(super) registry: Registry,
-    /// The receive buffer of all connections; empty between reads.
-    pub(super) hot: ReceiveBuffer,
-    /// Scratch for ciphertext; empty between reads.
-    pub(super) cipher: ReceiveBuffer,
-    pub(super) offload: Offload,
-    /// The way back to this loop, for answers from elsewhere.
-    pub(super) commands: CommandSender,
-    pub(super) lingering: LingerList,
-}
-
-impl Desk {
-    pub(super) fn turn_lingering(&mut self) {
-        self.lingering.turn(&self.registry, self.now, &mut self.hot, &mut self.cipher);
-    }
-}
 
 /// What reading came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,47 +50,6 @@ pub(super) struct Connection {
     limits: Limits,
     tokens: DialTokens,
     shutdown_flag: Option<Arc<AtomicBool>>,
-}
-
-/// What stands between us and the venue.
-enum Link {
-    /// Nothing, and nothing on its way.
-    Down,
-    /// The offload thread is to say where to dial.
-    Preparing,
-    /// TCP is connecting to the target of this dial.
-    Dialing(Box<Dialing>),
-    /// A socket.
-    Open(Box<Open>),
-}
-
-/// A dial on its way, with what is needed once it has arrived.
-struct Dialing {
-    dial: Dial,
-    /// All that it tries, to be remembered if one accepts.
-    addresses: Vec<SocketAddr>,
-    attempt: u64,
-    target: Target,
-    upgrade: Upgrade,
-}
-
-struct Open {
-    stream: Stream,
-    protocol: Protocol,
-}
-
-/// What is spoken over the socket.
-enum Protocol {
-    /// The upgrade request waits for the TLS handshake, or is out.
-    Upgrading(Upgrade),
-    /// Frames.
-    WebSocket(Box<WebSocket>),
-}
-
-/// The end of a connection, as found while reading.
-struct Ending {
-    reason: DisconnectReason,
-    farewell: Option<Linger>,
 }
 
 impl Connection {
@@ -535,95 +460,6 @@ impl Drop for Connection {
     }
 }
 
-/// Closes a socket, with close_notify where the kernel has room for it.
-fn forget(mut stream: Stream, registry: &Registry) {
-    stream.start_close();
-    if let Err(error) = stream.flush(&mut WriteBuffer::default()) {
-        log::debug!("could not say goodbye: {error}");
-    }
-    if let Err(error) = stream.deregister(registry) {
-        log::debug!("could not deregister a socket: {error}");
-    }
-}
-
-impl Link {
-    fn websocket(&mut self) -> Option<&mut WebSocket> {
-        match self {
-            Link::Open(open) => match &mut open.protocol {
-                Protocol::WebSocket(websocket) => Some(websocket),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-}
-
-impl Open {
-    fn send_upgrade(&mut self, out: &mut WriteBuffer) {
-        if let Protocol::Upgrading(upgrade) = &self.protocol {
-            out.tail().extend_from_slice(upgrade.request());
-        }
-    }
-
-    /// Takes what `buffer` holds as far as it goes, phase after phase.
-    fn advance(
-        &mut self,
-        session: &mut Session,
-        out: &mut WriteBuffer,
-        buffer: &mut ReceiveBuffer,
-        limits: Limits,
-        received: Instant,
-    ) -> Result<(), Ending> {
-        if matches!(session.lifecycle.phase(), Phase::TlsHandshake { .. }) {
-            if self.stream.is_handshaking() {
-                return Ok(());
-            }
-            session.lifecycle.handle_input(received, Input::Encrypted);
-            if session.lifecycle.poll_action() == Some(Action::SendUpgrade) {
-                self.send_upgrade(out);
-            }
-        }
-        if let Protocol::Upgrading(upgrade) = &mut self.protocol {
-            if upgrade.response(buffer).map_err(Ending::without_farewell)?.is_none() {
-                return Ok(());
-            }
-            let mut websocket = Box::new(WebSocket::new(limits));
-            let authenticate = session.auth_message.is_some();
-            session.lifecycle.handle_input(received, Input::Upgraded { authenticate });
-            session.perform_writing(received, &mut websocket.writer(out));
-            self.protocol = Protocol::WebSocket(websocket);
-        }
-        let Protocol::WebSocket(websocket) = &mut self.protocol else { return Ok(()) };
-        let stream = &mut self.stream;
-        let outcome =
-            websocket.read(buffer, out, |incoming, writer| session.on_frame(incoming, writer, stream, received));
-        match outcome {
-            Ok(ReadOutcome::Open) => match session.verdict.take() {
-                None => Ok(()),
-                Some(reason) => {
-                    websocket.close(NORMAL_CLOSURE, "", out);
-                    Err(Ending { reason, farewell: Some(AFTER_VIOLATION) })
-                }
-            },
-            Ok(ReadOutcome::PeerClosed { code, reason }) => {
-                // Where it answers ours, both have said goodbye, and nobody needs to wait.
-                let answered = matches!(session.lifecycle.phase(), Phase::Closing { .. });
-                let farewell = (!answered).then_some(AFTER_PEER_CLOSE);
-                Err(Ending { reason: DisconnectReason::ClosedByPeer { code, reason }, farewell })
-            }
-            Err(reason) => Err(Ending { reason, farewell: Some(AFTER_VIOLATION) }),
-        }
-    }
-}
-
-impl Ending {
-    fn without_farewell(reason: DisconnectReason) -> Self {
-        Self { reason, farewell: None }
-    }
-}
-
-/// RFC 6455, section 7.4.1.
-const NORMAL_CLOSURE: u16 = 1000;
 /// The hot buffer's size: 32 to 64 KiB measured best, 256 KiB leaves the second-level cache.
 pub(super) const HOT_BYTES: usize = 64 * 1024;
 /// A connection's buffer for unfinished frames keeps this much while messages flow.

@@ -12,14 +12,16 @@ use mio::{Events, Poll, Waker};
 use rustc_hash::FxBuildHasher;
 
 use super::command::{Command, CommandReceiver, CommandSender, command_queue};
-use super::connection::{Connection, Desk, HOT_BYTES, NewConnection};
+use super::connection::{Connection, HOT_BYTES};
+use super::desk::Desk;
 use super::linger::LingerList;
 use super::offload::Offload;
+use super::plan::NewConnection;
 use super::ready::ReadyList;
 use super::token::{self, Owner, WAKER};
 use crate::clock;
 use crate::error::Result;
-use crate::handler::ConnectionId;
+use crate::ids::ConnectionId;
 use crate::own_thread;
 use crate::transport::ReceiveBuffer;
 

@@ -2,9 +2,12 @@
 
 mod command;
 mod connection;
+mod desk;
 mod event_loop;
 mod linger;
+mod link;
 mod offload;
+mod plan;
 mod ready;
 mod resolver;
 mod runner;
@@ -12,9 +15,7 @@ mod session;
 mod token;
 
 pub(crate) use command::{Command, CommandSender};
-pub(crate) use connection::NewConnection;
 pub use event_loop::EventLoop;
-pub(crate) use offload::{Providers, SubscriptionSource, UrlSource};
+pub(crate) use plan::{NewConnection, Plan, Providers, SubscriptionSource, UrlSource};
 pub(crate) use resolver::Resolver;
 pub use runner::{Engine, EngineBuilder};
-pub(crate) use session::Plan;

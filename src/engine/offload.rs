@@ -1,6 +1,6 @@
 //! Runs what may block on threads beside the loop: the user's providers, name resolution, and the user's dialer.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,56 +9,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::command::{Command, CommandSender};
-use super::resolver::{Resolved, Resolver, Source};
-use crate::auth::AuthProvider;
+use super::plan::{Prepared, Providers, SubscriptionSource, UrlSource, Way};
+use super::resolver::{Resolved, Source};
 use crate::clock;
 use crate::error::{DisconnectReason, Result};
-use crate::handler::ConnectionId;
-use crate::headers::HeaderProvider;
+use crate::ids::ConnectionId;
 use crate::message::WsMessage;
 use crate::own_thread;
-use crate::transport::{Dialer, SocketOptions, Target};
-
-/// Where a dial goes: a fixed URL, or one made at each dial.
-pub(crate) enum UrlSource {
-    Fixed(String),
-    Fresh(Box<dyn Fn() -> Result<String> + Send + Sync>),
-}
-
-/// A subscription: a fixed message, or one made at each dial.
-pub(crate) enum SubscriptionSource {
-    Fixed(WsMessage<'static>),
-    Fresh(Box<dyn Fn() -> Result<WsMessage<'static>> + Send + Sync>),
-}
-
-/// What is asked anew at every dial, and how the socket is to be.
-pub(crate) struct Providers {
-    pub(crate) url: UrlSource,
-    pub(crate) subscriptions: Vec<SubscriptionSource>,
-    pub(crate) headers: Option<Box<dyn HeaderProvider>>,
-    pub(crate) auth: Option<Arc<dyn AuthProvider>>,
-    pub(crate) dialer: Option<Dialer>,
-    pub(crate) resolver: Arc<Resolver>,
-    pub(crate) socket: Arc<SocketOptions>,
-}
-
-/// Everything a dial needs to know.
-pub(crate) struct Prepared {
-    pub(crate) target: Target,
-    pub(crate) way: Way,
-    pub(crate) headers: Vec<(String, String)>,
-    /// The auth message of this dial, where the provider gave one.
-    pub(crate) auth: Option<WsMessage<'static>>,
-    pub(crate) subscriptions: Vec<WsMessage<'static>>,
-}
-
-/// How to get to the venue.
-pub(crate) enum Way {
-    /// One of these addresses is to be connected to.
-    Addresses(Resolved),
-    /// The dialer has connected: a socket that does not block, set as told.
-    Connected(TcpStream),
-}
+use crate::transport::Target;
 
 impl Providers {
     /// Prepares without blocking where nobody has to be asked: no provider, no dialer, and an address in place of a name.
@@ -198,12 +156,15 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::net::TcpStream;
 
     use mio::{Poll, Token, Waker};
 
     use super::super::command::{CommandReceiver, command_queue};
+    use super::super::resolver::Resolver;
     use super::*;
     use crate::state::Shared;
+    use crate::transport::Dialer;
 
     const URL: &str = "ws://venue.example:8080/ws";
 

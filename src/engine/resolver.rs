@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::error::DisconnectReason;
-use crate::state::lock;
+use crate::sync::lock;
 
 /// What a client knows of its venue's addresses.
 pub(crate) struct Resolver {

@@ -11,7 +11,7 @@ use crate::cpu;
 use crate::error::{HyperSocketError, Result};
 use crate::idle::{Idle, IdleStrategy, Waiter};
 use crate::own_thread;
-use crate::state::lock;
+use crate::sync::lock;
 
 /// A thread that runs an [`EventLoop`] for any number of clients. Cheap to clone; all clones are the same engine.
 ///

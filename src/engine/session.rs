@@ -6,28 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::offload::Providers;
+use super::plan::Plan;
 use crate::auth::AuthVerdict;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Origin, Outlet, Stamps};
+use crate::ids::SendId;
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
-use crate::passive_ping::PassivePingDetector;
 use crate::pipeline::Pipeline;
-use crate::state::{ClientState, SendId, Shared};
-use crate::transport::{FrameWriter, Incoming, Stream, TlsConnector, WriteBuffer};
-
-/// What stays the same over all dials of a client.
-pub(crate) struct Plan {
-    pub(crate) providers: Arc<Providers>,
-    pub(crate) tls: Option<TlsConnector>,
-    pub(crate) subprotocols: Vec<String>,
-    pub(crate) heartbeat: Option<WsMessage<'static>>,
-    pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
-    /// Off for clients that did not ask for pings: a histogram is larger than all else that an idle connection holds.
-    pub(crate) measure_round_trips: bool,
-}
+use crate::state::{ClientState, Shared};
+use crate::transport::{FrameWriter, Incoming, Stream, WriteBuffer};
 
 /// One client, seen from its loop, over all its sockets.
 pub(super) struct Session {

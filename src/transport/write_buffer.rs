@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::state::SendId;
+use crate::ids::SendId;
 
 /// The bytes that wait to be written, and which sends end where in them.
 ///

@@ -1,0 +1,81 @@
+//! What a client brings to its loop, and what a dial brings to its connection: plain data.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::resolver::{Resolved, Resolver};
+use crate::auth::AuthProvider;
+use crate::config::Settings;
+use crate::error::Result;
+use crate::headers::HeaderProvider;
+use crate::lifecycle::FirstDial;
+use crate::message::WsMessage;
+use crate::passive_ping::PassivePingDetector;
+use crate::pipeline::Pipeline;
+use crate::reconnect::ReconnectionStrategy;
+use crate::state::Shared;
+use crate::transport::{Dialer, SocketOptions, Target, TlsConnector};
+
+/// A client on its way to a loop.
+pub(crate) struct NewConnection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) settings: Settings,
+    pub(crate) strategy: Box<dyn ReconnectionStrategy>,
+    pub(crate) first_dial: FirstDial,
+    pub(crate) pipeline: Box<dyn Pipeline>,
+    pub(crate) plan: Plan,
+    pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
+}
+
+/// What stays the same over all dials of a client.
+pub(crate) struct Plan {
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) tls: Option<TlsConnector>,
+    pub(crate) subprotocols: Vec<String>,
+    pub(crate) heartbeat: Option<WsMessage<'static>>,
+    pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
+    /// Off for clients that did not ask for pings: a histogram is larger than all else that an idle connection holds.
+    pub(crate) measure_round_trips: bool,
+}
+
+/// Where a dial goes: a fixed URL, or one made at each dial.
+pub(crate) enum UrlSource {
+    Fixed(String),
+    Fresh(Box<dyn Fn() -> Result<String> + Send + Sync>),
+}
+
+/// A subscription: a fixed message, or one made at each dial.
+pub(crate) enum SubscriptionSource {
+    Fixed(WsMessage<'static>),
+    Fresh(Box<dyn Fn() -> Result<WsMessage<'static>> + Send + Sync>),
+}
+
+/// What is asked anew at every dial, and how the socket is to be.
+pub(crate) struct Providers {
+    pub(crate) url: UrlSource,
+    pub(crate) subscriptions: Vec<SubscriptionSource>,
+    pub(crate) headers: Option<Box<dyn HeaderProvider>>,
+    pub(crate) auth: Option<Arc<dyn AuthProvider>>,
+    pub(crate) dialer: Option<Dialer>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) socket: Arc<SocketOptions>,
+}
+
+/// Everything a dial needs to know.
+pub(crate) struct Prepared {
+    pub(crate) target: Target,
+    pub(crate) way: Way,
+    pub(crate) headers: Vec<(String, String)>,
+    /// The auth message of this dial, where the provider gave one.
+    pub(crate) auth: Option<WsMessage<'static>>,
+    pub(crate) subscriptions: Vec<WsMessage<'static>>,
+}
+
+/// How to get to the venue.
+pub(crate) enum Way {
+    /// One of these addresses is to be connected to.
+    Addresses(Resolved),
+    /// The dialer has connected: a socket that does not block, set as told.
+    Connected(TcpStream),
+}
