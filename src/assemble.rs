@@ -14,7 +14,7 @@ use crate::lifecycle::FirstDial;
 use crate::own_thread;
 use crate::pipeline::Started;
 use crate::sync::lock;
-use crate::transport::Target;
+use crate::transport::{Target, judge_subprotocols};
 
 impl ClientBuilder<HasUrl, HasRouter> {
     /// Connects and returns once the client is, or has been, live. One attempt is made, over all addresses of the host;
@@ -156,6 +156,7 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
     if options.settings.data_idle_timeout.is_some_and(|timeout| timeout.is_zero()) {
         return invalid("a data-idle timeout of 0 s");
     }
+    judge_subprotocols(&options.subprotocols)?;
     options.socket.check()?;
     if options.dialer.is_some()
         && let Some(option) = options.socket.needs_own_socket()

@@ -90,6 +90,11 @@ impl Client {
         self.handle.sender.shared.state().1
     }
 
+    /// The subprotocol that the venue chose at the last upgrade, where it chose one.
+    pub fn subprotocol(&self) -> Option<String> {
+        lock(&self.handle.sender.shared.subprotocol).clone()
+    }
+
     /// Waits until the client is live.
     ///
     /// # Errors

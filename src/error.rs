@@ -152,6 +152,9 @@ pub enum DisconnectReason {
     InvalidUrl(String),
     /// A URL or subscription closure, header provider or auth provider returned an error.
     Provider(String),
+    /// The header provider made a header that would break the upgrade request, or one that the handshake sets itself. Not a
+    /// byte was sent.
+    InvalidHeader(String),
     /// The host name could not be resolved.
     Resolve(String),
     /// No address accepted a TCP connection; each is named with its error. Or the dialer gave no socket.
@@ -213,6 +216,7 @@ impl fmt::Display for DisconnectReason {
         match self {
             Self::InvalidUrl(what) => write!(f, "invalid URL: {what}"),
             Self::Provider(what) => write!(f, "provider failed: {what}"),
+            Self::InvalidHeader(what) => write!(f, "invalid header from the header provider: {what}"),
             Self::Resolve(what) => write!(f, "name resolution failed: {what}"),
             Self::Connect(what) => write!(f, "TCP connect failed: {what}"),
             Self::SocketOption { option, error } => write!(f, "socket option {option} was refused: {error}"),

@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) round_trips: LatencyRecorder,
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
     pub(crate) halted: Mutex<Option<HaltedMember>>,
+    /// What the venue chose at the last upgrade.
+    pub(crate) subprotocol: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -71,6 +73,7 @@ impl Shared {
             round_trips: LatencyRecorder::default(),
             events: bounded(EVENTS_BOUND),
             halted: Mutex::new(None),
+            subprotocol: Mutex::new(None),
         })
     }
 

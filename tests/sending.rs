@@ -383,7 +383,9 @@ fn a_rejected_login_is_not_repeated_in_a_hot_loop() {
 #[track_caller]
 fn assert_no_byte_leaves(venue: &Venue, built: Result<Client>) {
     match connect_failure(built) {
-        DisconnectReason::Provider(what) => assert!(!what.contains("secret"), "{what}"),
+        DisconnectReason::Provider(what) | DisconnectReason::InvalidHeader(what) => {
+            assert!(!what.contains("secret"), "{what}");
+        }
         other => panic!("awaited a provider's error, came {other:?}"),
     }
     assert_eq!(venue.connections_accepted(), 0);
@@ -472,4 +474,18 @@ fn a_url_closure_that_errs_costs_a_dial() {
         "{failed:?}"
     );
     journal.until_live(1);
+}
+
+#[test]
+fn the_venues_choice_of_a_subprotocol_is_told_and_a_name_that_is_none_never_leaves() {
+    let venue = scripted();
+    let client = builder(venue.url(), recorder().0).subprotocol("json.v2").build().expect("the venue accepts");
+    assert_eq!(client.subprotocol(), None, "a venue may choose none");
+    let session = next_session(&venue);
+    let offered = session.headers().into_iter().find(|(name, _)| name.eq_ignore_ascii_case("Sec-WebSocket-Protocol"));
+    assert_eq!(offered.map(|(_, value)| value).as_deref(), Some("json.v2"));
+    for wrong in ["", "two words", "a,b"] {
+        let built = builder(venue.url(), recorder().0).subprotocol(wrong).start();
+        assert!(matches!(built, Err(HyperSocketError::InvalidConfig(_))), "{wrong:?}");
+    }
 }

@@ -17,7 +17,7 @@ use super::resolver::Source;
 use super::session::{Session, Settled};
 use crate::clock;
 use crate::config::Limits;
-use crate::error::DisconnectReason;
+use crate::error::{DisconnectReason, HyperSocketError};
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::ids::SendId;
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
@@ -328,7 +328,10 @@ impl Connection {
         let ready = outcome.and_then(|prepared| {
             Upgrade::new(&prepared.target, &prepared.headers, &self.session.plan.subprotocols)
                 .map(|upgrade| (prepared, upgrade))
-                .map_err(|error| DisconnectReason::Provider(error.to_string()))
+                .map_err(|error| match error {
+                    HyperSocketError::InvalidHeader(what) => DisconnectReason::InvalidHeader(what),
+                    other => DisconnectReason::Provider(other.to_string()),
+                })
         });
         let (Prepared { target, way, auth, subscriptions, .. }, upgrade) = match ready {
             Ok(ready) => ready,

@@ -10,6 +10,7 @@ use super::session::Session;
 use crate::config::Limits;
 use crate::error::DisconnectReason;
 use crate::lifecycle::{Action, Input, Phase};
+use crate::sync::lock;
 use crate::transport::{Dial, ReadOutcome, ReceiveBuffer, Stream, Target, Upgrade, WebSocket, WriteBuffer};
 
 /// What stands between us and the venue.
@@ -102,9 +103,8 @@ impl Open {
             }
         }
         if let Protocol::Upgrading(upgrade) = &mut self.protocol {
-            if upgrade.response(buffer).map_err(Ending::without_farewell)?.is_none() {
-                return Ok(());
-            }
+            let Some(accepted) = upgrade.response(buffer).map_err(Ending::without_farewell)? else { return Ok(()) };
+            *lock(&session.shared.subprotocol) = accepted.subprotocol;
             let mut websocket = Box::new(WebSocket::new(limits));
             let authenticate = session.auth_message.is_some();
             session.lifecycle.handle_input(received, Input::Upgraded { authenticate });

@@ -23,6 +23,6 @@ pub(crate) use target::Target;
 pub(crate) use tls::TlsSession;
 pub(crate) use tls_options::TlsConnector;
 pub use tls_options::TlsOptions;
-pub(crate) use upgrade::Upgrade;
+pub(crate) use upgrade::{Upgrade, judge_subprotocols};
 pub(crate) use websocket::{FrameWriter, Incoming, ReadOutcome, WebSocket};
 pub(crate) use write_buffer::WriteBuffer;

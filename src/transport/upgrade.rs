@@ -161,7 +161,8 @@ fn judge_header(name: &str, value: &str) -> Result<(), HyperSocketError> {
     Ok(())
 }
 
-fn judge_subprotocols(subprotocols: &[String]) -> Result<(), HyperSocketError> {
+/// Whether these names can be offered: the builder asks early, and no request is made without it.
+pub(crate) fn judge_subprotocols(subprotocols: &[String]) -> Result<(), HyperSocketError> {
     for (index, subprotocol) in subprotocols.iter().enumerate() {
         if !is_token(subprotocol) || subprotocols[..index].contains(subprotocol) {
             let what = "a subprotocol is no token, or is given twice (RFC 6455, section 4.1)";
