@@ -45,6 +45,8 @@ pub struct EventLoop {
     /// The sockets that had input at the last poll, where they are few: while spinning they are read without asking first.
     hot_slots: Vec<usize>,
     turns_since_poll: u32,
+    /// The last turn found nothing to do.
+    idle: bool,
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     /// The earliest deadline in the heap of each slot, so that a deadline that moves away costs nothing.
     armed: Vec<Option<Instant>>,
@@ -86,6 +88,7 @@ impl EventLoop {
             writable: ReadyList::default(),
             hot_slots: Vec::new(),
             turns_since_poll: 0,
+            idle: false,
             deadlines: BinaryHeap::new(),
             armed: Vec::new(),
             flags: Vec::new(),
@@ -100,8 +103,9 @@ impl EventLoop {
         let mut work = self.take_commands();
         // A deadline is only judged after a look: what came while the process was stopped must count as in time.
         let judging = self.next_deadline().is_some_and(|deadline| self.desk.now >= deadline);
-        let spinning_on_hot = !self.hot_slots.is_empty() && self.turns_since_poll < TURNS_PER_POLL;
-        if judging || !spinning_on_hot || !self.desk.lingering.is_empty() {
+        // Only an idle loop may skip the look: while it works, the others' turn comes first.
+        let spinning = self.idle && !self.hot_slots.is_empty() && self.turns_since_poll < TURNS_PER_POLL;
+        if judging || !spinning || !self.desk.lingering.is_empty() {
             self.look(Duration::ZERO);
         } else {
             self.turns_since_poll += 1;
@@ -112,7 +116,9 @@ impl EventLoop {
         work += self.read_ready();
         work += self.write_ready();
         work += self.fire_deadlines();
-        work + self.check_flags()
+        work += self.check_flags();
+        self.idle = work == 0;
+        work
     }
 
     /// Sleeps until there is something to do for [`turn`](Self::turn), at most `longest`.
