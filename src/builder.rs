@@ -215,7 +215,7 @@ impl<U, R> ClientBuilder<U, R> {
     }
 
     /// Sends a ping frame every `every`, and takes the connection for dead where its pong does not come within
-    /// `pong_timeout`; [`Client::round_trips`] shows how long the pongs took. Without this call a ping goes out only after
+    /// `pong_timeout`; [`Client::round_trips`](crate::Client::round_trips) shows how long the pongs took. Without this call a ping goes out only after
     /// 30 s of silence, and any byte within the next 10 s proves life.
     pub fn ping(mut self, every: Duration, pong_timeout: Duration) -> Self {
         self.options.settings.liveness = Liveness::Always { every, timeout: pong_timeout };
@@ -331,7 +331,7 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
-    /// The time that [`Client::shutdown`] gives the handlers for what is queued. By default 30 s.
+    /// The time that [`Client::shutdown`](crate::Client::shutdown) gives the handlers for what is queued. By default 30 s.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.options.shutdown_timeout = timeout;
         self
@@ -350,7 +350,7 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
-    /// Records the time from socket to handler of each message, for [`Client::latency`]: a clock read a message. Off by
+    /// Records the time from socket to handler of each message, for [`Client::latency`](crate::Client::latency): a clock read a message. Off by
     /// default.
     pub fn measure_latency(mut self) -> Self {
         self.options.measure_latency = true;

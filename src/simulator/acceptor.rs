@@ -1,23 +1,20 @@
 //! The thread that accepts. Invariant: it owns every connection's thread, and ends only after all of them.
 
-use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustls::ServerConfig;
 
 use super::command::{Command, Commander, Ending};
 use super::connection::{Connection, WAKER};
-use super::feed::Program;
 use super::link::Link;
 use super::listening::{Listening, Reserved};
-use super::session::Session;
-use super::tally::{Tally, lock};
+use super::shared::Shared;
+use super::tally::lock;
 use super::upgrade::UpgradePlan;
 
 const V4: Token = Token(2);
@@ -25,16 +22,6 @@ const V6: Token = Token(3);
 
 /// When to try again after the machine refused an accept (out of descriptors, as a rule).
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
-
-/// What the connections of a venue have in common.
-pub(super) struct Shared {
-    pub(super) program: Program,
-    pub(super) tally: Tally,
-    pub(super) plans: Mutex<VecDeque<UpgradePlan>>,
-    pub(super) sessions: Sender<Session>,
-    pub(super) tls: Option<Arc<ServerConfig>>,
-    pub(super) ignores_close: bool,
-}
 
 /// The venue's end of the accepting thread.
 pub(super) struct Acceptor {

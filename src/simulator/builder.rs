@@ -5,26 +5,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::acceptor::Shared;
 use super::certificate::Certificate;
-use super::feed::Program;
 use super::hyperliquid::Market;
 use super::listening::Reserved;
+use super::program::Program;
 use super::recording::Recording;
-use super::replay::Reel;
+use super::replay::{Pace, Reel};
+use super::shared::Shared;
 use super::tally::Tally;
 use super::venue::Venue;
-
-/// How fast a recording is played.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// With the pauses with which it was received.
-    Recorded,
-    /// So many times as fast.
-    Factor(f64),
-    /// As fast as the client reads.
-    FlatOut,
-}
 
 /// A venue to be started, from [`Venue::scripted`], [`Venue::hyperliquid`] or [`Venue::replay`].
 #[derive(Debug)]
@@ -48,19 +37,25 @@ enum Script {
     Replay(Recording),
 }
 
+impl Venue {
+    /// A venue that sends nothing but what its sessions are told to, and answers pings and Closes.
+    pub fn scripted() -> VenueBuilder {
+        VenueBuilder::new(Script::Scripted)
+    }
+
+    /// A venue that speaks like Hyperliquid's public feed: it takes subscriptions to `l2Book`, `bbo` and `trades` of these
+    /// coins, acknowledges them, and sends seeded random walks.
+    pub fn hyperliquid(coins: impl IntoIterator<Item = impl Into<String>>) -> VenueBuilder {
+        VenueBuilder::new(Script::Hyperliquid(coins.into_iter().map(Into::into).collect()))
+    }
+
+    /// A venue that plays the whole recording once to each session.
+    pub fn replay(recording: Recording) -> VenueBuilder {
+        VenueBuilder::new(Script::Replay(recording))
+    }
+}
+
 impl VenueBuilder {
-    pub(super) fn scripted() -> Self {
-        Self::new(Script::Scripted)
-    }
-
-    pub(super) fn hyperliquid(coins: Vec<String>) -> Self {
-        Self::new(Script::Hyperliquid(coins))
-    }
-
-    pub(super) fn replay(recording: Recording) -> Self {
-        Self::new(Script::Replay(recording))
-    }
-
     fn new(script: Script) -> Self {
         VenueBuilder {
             script,

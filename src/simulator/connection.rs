@@ -10,14 +10,16 @@ use crossbeam_channel::Receiver;
 use mio::{Events, Interest, Poll, Token};
 use tungstenite::Message;
 
-use super::acceptor::Shared;
 use super::clock::{self, Stamp};
-use super::command::{Command, Commander, Ending, FENCE, ReportReceivers, ReportSenders, reports};
-use super::feed::{Due, Feed};
+use super::command::{Command, Commander, Ending};
+use super::due::Due;
 use super::frames::{FrameReader, Opcode, close_payload};
 use super::link::{Arrival, Link};
 use super::outbox::{Flushed, Outbox};
-use super::session::{Received, Session};
+use super::program::Feed;
+use super::report::{FENCE, Received, ReportReceivers, ReportSenders, reports};
+use super::session::Session;
+use super::shared::Shared;
 use super::tally::Counted;
 use super::upgrade::{self, Parsed, Request, UpgradePlan};
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::book::{Book, Dice, seed_of};
 use super::clock::Stamp;
-use super::feed::Due;
+use super::due::Due;
 use super::frames::Opcode;
 use super::outbox::Outbox;
 use super::tally::Counted;

@@ -19,6 +19,19 @@
 //! a [`Venue`] never touches a socket: it sends a command to the thread that owns it. All threads are joined by
 //! [`Venue::stop`] and by dropping the [`Venue`].
 
+// Imports point only downward; no file names another of its own row.
+//
+// | builder                                                                | a venue, from what was asked for      |
+// | venue                                                                  | the test's handle on all of it        |
+// | acceptor                                                               | the thread that accepts               |
+// | connection                                                             | the thread of each connection         |
+// | shared                                                                 | what the venue lends to those threads |
+// | program                                                                | chooses among the feeds               |
+// | hyperliquid, replay, session                                           | the feeds; the test's end             |
+// | command, outbox, recording                                             | orders; bytes on their way; messages  |
+// | book, certificate, clock, due, frames, link, listening, report, tally, | words, sockets and numbers            |
+// | upgrade                                                                |                                       |
+
 mod acceptor;
 mod book;
 mod builder;
@@ -26,15 +39,18 @@ mod certificate;
 mod clock;
 mod command;
 mod connection;
-mod feed;
+mod due;
 mod frames;
 mod hyperliquid;
 mod link;
 mod listening;
 mod outbox;
+mod program;
 mod recording;
 mod replay;
+mod report;
 mod session;
+mod shared;
 mod tally;
 mod upgrade;
 mod venue;
@@ -42,9 +58,11 @@ mod venue;
 #[cfg(test)]
 mod tests;
 
-pub use builder::{Pace, VenueBuilder};
+pub use builder::VenueBuilder;
 pub use command::Ending;
 pub use recording::Recording;
-pub use session::{Received, Session};
+pub use replay::Pace;
+pub use report::Received;
+pub use session::Session;
 pub use upgrade::UpgradePlan;
 pub use venue::Venue;

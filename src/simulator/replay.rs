@@ -3,13 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::builder::Pace;
 use super::clock::Stamp;
-use super::feed::Due;
+use super::due::Due;
 use super::frames;
 use super::outbox::Outbox;
 use super::recording::Recording;
 use super::tally::Counted;
+
+/// How fast a recording is played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// With the pauses with which it was received.
+    Recorded,
+    /// So many times as fast.
+    Factor(f64),
+    /// As fast as the client reads.
+    FlatOut,
+}
 
 /// A recording made ready to be played: its frames encoded, its times set against its first.
 pub(super) struct Reel {

@@ -8,21 +8,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-use super::command::{Command, Commander, FENCE, ReportReceivers};
+use super::command::{Command, Commander};
 use super::frames::Opcode;
+use super::report::{FENCE, Received, ReportReceivers};
 use super::upgrade::Request;
 
 /// How long an assertion waits: long enough for a busy machine, short enough for a failing test.
 const ASSERTION_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A data message from the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// A text message.
-    Text(String),
-    /// A binary message.
-    Binary(Vec<u8>),
-}
 
 /// One upgraded connection of a client, from [`super::Venue::next_session`].
 ///

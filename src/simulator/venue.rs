@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::acceptor::{Acceptor, Shared};
-use super::builder::VenueBuilder;
+use super::acceptor::Acceptor;
 use super::certificate::Certificate;
 use super::command::Ending;
 use super::listening::Reserved;
-use super::recording::Recording;
 use super::session::Session;
+use super::shared::Shared;
 use super::tally::lock;
 use super::upgrade::UpgradePlan;
 
@@ -48,22 +47,6 @@ impl fmt::Debug for Venue {
 }
 
 impl Venue {
-    /// A venue that sends nothing but what its sessions are told to, and answers pings and Closes.
-    pub fn scripted() -> VenueBuilder {
-        VenueBuilder::scripted()
-    }
-
-    /// A venue that speaks like Hyperliquid's public feed: it takes subscriptions to `l2Book`, `bbo` and `trades` of these
-    /// coins, acknowledges them, and sends seeded random walks.
-    pub fn hyperliquid(coins: impl IntoIterator<Item = impl Into<String>>) -> VenueBuilder {
-        VenueBuilder::hyperliquid(coins.into_iter().map(Into::into).collect())
-    }
-
-    /// A venue that plays the whole recording once to each session.
-    pub fn replay(recording: Recording) -> VenueBuilder {
-        VenueBuilder::replay(recording)
-    }
-
     pub(super) fn start(
         shared: Arc<Shared>,
         reserved: Reserved,

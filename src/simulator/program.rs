@@ -1,9 +1,9 @@
-//! What a connection sends of its own accord. Invariant: a feed only stages; it neither reads the clock nor the socket.
+//! What a connection sends of its own accord: the venue's program, and each session's feed from it. Invariant: a feed only stages; it neither reads the clock nor the socket.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::clock::Stamp;
+use super::due::Due;
 use super::hyperliquid::{HyperliquidFeed, Market};
 use super::outbox::Outbox;
 use super::replay::{Reel, ReplayFeed};
@@ -23,18 +23,6 @@ pub(super) enum Feed {
     Scripted,
     Hyperliquid(HyperliquidFeed),
     Replay(ReplayFeed),
-}
-
-/// When a feed wants to stage next.
-pub(super) enum Due {
-    /// Not before the client sends something.
-    Never,
-    /// At this instant.
-    At(Instant),
-    /// As soon as the outbox has room.
-    WhenRoom,
-    /// Never again: the connection is to be closed.
-    Over,
 }
 
 impl Program {
