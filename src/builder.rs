@@ -299,7 +299,7 @@ impl<U, R> ClientBuilder<U, R> {
     /// The closure runs beside the loop and may block; it shares its few threads with the other providers of the engine, so
     /// give its reads a timeout ([`DialRequest::timeout`]). One that is not back at the dial's deadline is left behind
     /// (`providers_abandoned` in the metrics), and its socket closed when it comes. An error or a panic fails the dial with
-    /// [`Connect`](DisconnectReason::Connect). Whatever it reads from the socket is lost to us: a proxy's answer must be read
+    /// [`Connect`](crate::DisconnectReason::Connect). Whatever it reads from the socket is lost to us: a proxy's answer must be read
     /// to its last byte and not beyond. [`socket`](Self::socket) options apply to what it returns, but a source address or
     /// an interface is its own affair: with one of those set, building errs.
     pub fn dialer(mut self, dial: impl Fn(&DialRequest) -> Result<TcpStream> + Send + Sync + 'static) -> Self {
