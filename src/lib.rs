@@ -88,7 +88,8 @@
 //! # Logging
 //!
 //! Through the [`log`](https://docs.rs/log) crate, at connects and disconnects only; never a header value, a URL's path or
-//! query, or an auth message. tungstenite's own TRACE logs show control frames and fragmented messages that were received.
+//! query, or an auth message. A venue's Close reason is logged as it came. tungstenite's own TRACE and DEBUG logs show control
+//! frames and fragmented messages that were received.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Promise: anyone may send, from any thread and any handler; what the engine sends by itself comes in its order: the auth
-//! message, the subscriptions once accepted, then the user's own.
+//! Promise: anyone may send, from any thread and any handler; what the engine sends by itself, fresh at every dial, comes
+//! before the user's own.
 
 mod support {
     pub(crate) mod lines;
@@ -10,15 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hypersockets::simulator::{Received, Session, Venue};
+use hypersockets::simulator::{Received, Venue};
 use hypersockets::{
-    AuthProvider, AuthVerdict, Client, ClientBuilder, ClientEvent, ConnectionEvent, Delivery, DisconnectReason,
-    HasRouter, HasUrl, HeaderProvider, Headers, HyperSocketError, IntoUrl, JsonPassivePing, MessageHandler, Result,
-    RouteOptions, SendId, Sender, TextPassivePing, WsMessage,
+    Client, ClientBuilder, ClientEvent, ConnectionEvent, Delivery, DisconnectReason, HasRouter, HasUrl, HeaderProvider,
+    Headers, HyperSocketError, IntoUrl, JsonPassivePing, MessageHandler, Result, RouteOptions, SendId, Sender,
+    TextPassivePing, WsMessage,
 };
-use support::lines::{
-    Journal, Lines, PATIENCE, Recorder, Seen, connect_failure, live_session, next_session, recorder, soon, texts_of,
-};
+use support::lines::{Journal, Lines, PATIENCE, Recorder, connect_failure, live_session, next_session, recorder, soon};
 
 fn scripted() -> Venue {
     Venue::scripted().start().expect("a free port")
@@ -264,122 +262,6 @@ fn a_json_ping_counts_at_the_top_level_only() {
     assert_eq!(journal.messages().len(), look_alikes.len() + 1);
 }
 
-/// What a login is like: its first message, and its view of the answers.
-struct Login<F> {
-    message: F,
-}
-
-impl<F: Fn() -> Result<Option<WsMessage<'static>>> + Send + Sync + 'static> AuthProvider for Login<F> {
-    fn get_auth_message(&self) -> Result<Option<WsMessage<'_>>> {
-        (self.message)()
-    }
-
-    fn validate_auth_response(&self, response: &WsMessage<'_>) -> Result<bool> {
-        match response.as_text() {
-            Some("welcome") => Ok(true),
-            Some("denied") => Err("wrong key".into()),
-            _ => Ok(false),
-        }
-    }
-
-    fn judge_auth_response(&self, response: &WsMessage<'_>) -> AuthVerdict {
-        match (response.as_text(), self.validate_auth_response(response)) {
-            (Some(challenge), _) if challenge.starts_with("challenge ") => {
-                AuthVerdict::Reply(format!("signed {challenge}").into())
-            }
-            (_, Ok(true)) => AuthVerdict::Accepted,
-            (_, Ok(false)) => AuthVerdict::Unrelated,
-            (_, Err(error)) => AuthVerdict::Rejected(error.to_string()),
-        }
-    }
-}
-
-fn login() -> impl AuthProvider {
-    Login { message: || Ok(Some(WsMessage::text("login"))) }
-}
-
-#[test]
-fn subscriptions_leave_only_after_acceptance_and_data_before_it_is_handed_on_in_order() {
-    let venue = scripted();
-    let (recorder, mut journal) = recorder();
-    let builder = builder(venue.url(), recorder).auth(login()).subscription("subscribe BTC");
-    let client = builder.start().expect("a valid configuration");
-    for epoch in 1..=2 {
-        let session = next_session(&venue);
-        session.assert_received("login");
-        session.send_text("BTC 1");
-        session.send_text("BTC 2");
-        journal.until_message("BTC 2");
-        assert!(matches!(client.send("order"), Err(HyperSocketError::NotConnected)));
-        session.send_text("challenge 7");
-        session.assert_received("signed challenge 7");
-        session.assert_silent();
-        session.send_text("welcome");
-        session.send_text("BTC 3");
-        session.assert_received("subscribe BTC");
-        client.wait_live(PATIENCE).expect("accepted");
-        client.send("order").expect("accepted");
-        session.assert_received("order");
-        journal.until_message("BTC 3");
-        session.drop_fin();
-        assert_eq!(journal.until_lost().0, epoch);
-    }
-    let entries = journal.all();
-    for epoch in 1..=2 {
-        let message = |text: &str| Seen::Message { epoch, text: text.to_owned() };
-        let live = Seen::Event(ConnectionEvent::Live { epoch });
-        let expected = [message("BTC 1"), message("BTC 2"), live, message("BTC 3")];
-        let first = entries.iter().position(|seen| *seen == expected[0]).expect("handed on");
-        assert_eq!(entries[first..first + 4], expected);
-    }
-    let metrics = client.shutdown().expect("not a thread of the engine").metrics;
-    assert_eq!(metrics.auth_messages, 4, "two challenges and two welcomes");
-    assert_eq!(texts_of(&venue, 1), ["login", "signed challenge 7", "subscribe BTC", "order"]);
-}
-
-#[test]
-fn a_session_that_needs_no_auth_is_live_at_once() {
-    let venue = scripted();
-    let auth = Login { message: || Ok(None) };
-    let builder = builder(venue.url(), recorder().0).auth(auth).subscription("subscribe BTC");
-    let _client = builder.build().expect("nobody needs to accept it");
-    next_session(&venue).assert_received("subscribe BTC");
-}
-
-/// The end of a first dial that authenticates, with a venue that does `act`.
-fn failed_login(auth_timeout: Duration, act: impl FnOnce(&Session)) -> DisconnectReason {
-    let venue = scripted();
-    let builder = builder(venue.url(), recorder().0).auth(login()).auth_timeout(auth_timeout);
-    let building = std::thread::spawn(move || builder.subscription("subscribe BTC").build());
-    let session = next_session(&venue);
-    session.assert_received("login");
-    act(&session);
-    let reason = connect_failure(building.join().expect("it does not panic"));
-    session.await_end(PATIENCE).expect("the client left");
-    assert_eq!(texts_of(&venue, 1), ["login"], "no subscription before acceptance");
-    reason
-}
-
-#[test]
-fn a_rejection_is_an_error_and_so_is_silence() {
-    let denied = |session: &Session| session.send_text("denied");
-    assert_eq!(failed_login(PATIENCE, denied), DisconnectReason::AuthRejected("wrong key".to_owned()));
-    let soon = Duration::from_millis(100);
-    assert_eq!(failed_login(soon, |_| ()), DisconnectReason::Deadline("authenticating"));
-}
-
-#[test]
-fn a_rejected_login_is_not_repeated_in_a_hot_loop() {
-    let venue = scripted();
-    let client = builder(venue.url(), recorder().0).auth(login()).start().expect("a valid configuration");
-    let session = next_session(&venue);
-    session.send_text("denied");
-    let event = client.events().next_timeout(PATIENCE).expect("an event");
-    let ClientEvent::DialFailed { reason, retry_in, .. } = event else { panic!("{event:?}") };
-    assert_eq!(reason, DisconnectReason::AuthRejected("wrong key".to_owned()));
-    assert_eq!(retry_in, Duration::from_secs(60));
-}
-
 #[track_caller]
 fn assert_no_byte_leaves(venue: &Venue, built: Result<Client>) {
     match connect_failure(built) {
@@ -389,13 +271,6 @@ fn assert_no_byte_leaves(venue: &Venue, built: Result<Client>) {
         other => panic!("awaited a provider's error, came {other:?}"),
     }
     assert_eq!(venue.connections_accepted(), 0);
-}
-
-#[test]
-fn an_auth_provider_that_errs_ends_the_dial_before_a_byte_leaves() {
-    let venue = scripted();
-    let auth = Login { message: || Err("no key in the vault".into()) };
-    assert_no_byte_leaves(&venue, builder(venue.url(), recorder().0).auth(auth).build());
 }
 
 /// Headers from a closure.

@@ -50,6 +50,8 @@ pub(super) struct Connection {
     limits: Limits,
     tokens: DialTokens,
     shutdown_flag: Option<Arc<AtomicBool>>,
+    /// The dial whose question the offload threads have yet to answer.
+    question: Option<u64>,
 }
 
 impl Connection {
@@ -80,6 +82,7 @@ impl Connection {
             limits,
             tokens,
             shutdown_flag: new.shutdown_flag,
+            question: None,
         };
         connection.perform(desk);
         connection.flush();
@@ -158,7 +161,10 @@ impl Connection {
             desk.hot.reset(HOT_BYTES);
             desk.cipher.reset(HOT_BYTES);
             self.tail = tail;
-            let ending = ending.or(fill.end.map(|reason| Ending { reason, farewell: None }));
+            let ending = ending.or(fill.end.map(|reason| {
+                let reason = self.session.take_reset().unwrap_or(reason);
+                Ending { reason, farewell: None }
+            }));
             if let Some(Ending { reason, farewell }) = ending {
                 self.farewell = farewell;
                 self.flush();
@@ -175,7 +181,8 @@ impl Connection {
         if !report.more {
             self.session.pipeline.drained();
             // The write side broke earlier, and now the read side has given all it had.
-            if let Some(reason) = self.session.write_error.take() {
+            if let Some(error) = self.session.write_error.take() {
+                let reason = DisconnectReason::Broken(error.to_string());
                 self.session.lifecycle.handle_input(desk.now, Input::Disconnected(reason));
                 self.perform(desk);
             }
@@ -190,7 +197,7 @@ impl Connection {
             let flushed = open.stream.flush(&mut self.out);
             self.session.account(&open.stream, &mut self.out);
             match flushed {
-                Err(error) => self.session.write_error = Some(DisconnectReason::Broken(error.to_string())),
+                Err(error) => self.session.write_error = Some(error),
                 Ok(false) => return,
                 Ok(true) => {
                     // Now there is room for the pongs that had none.
@@ -240,7 +247,16 @@ impl Connection {
 
     /// The offload thread's answer.
     pub(super) fn on_prepared(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
-        self.connect(desk, attempt, outcome);
+        self.question = None;
+        match self.session.lifecycle.dialing() {
+            Some(current) if current == attempt => self.connect(desk, attempt, outcome),
+            // The late answer to an earlier dial is not used, but now this one can ask.
+            Some(current) => {
+                let deadline = self.session.lifecycle.poll_timeout().unwrap_or(desk.now);
+                self.ask(desk, current, deadline);
+            }
+            None => {}
+        }
         self.perform(desk);
         self.flush();
     }
@@ -311,19 +327,25 @@ impl Connection {
         if let Some(outcome) = providers.prepare_at_once() {
             return self.connect(desk, attempt, outcome);
         }
+        self.link = Link::Preparing;
+        self.ask(desk, attempt, deadline);
+    }
+
+    /// Has the offload threads prepare this dial. Where a call of an earlier dial still hangs, it is not made again beside
+    /// it: those threads are few, and other clients need them, too.
+    fn ask(&mut self, desk: &mut Desk, attempt: u64, deadline: Instant) {
+        if self.question.is_some() {
+            return;
+        }
+        let (providers, reply) = (Arc::clone(&self.session.plan.providers), desk.commands.clone());
         let connection = self.session.shared.id;
-        let (providers, reply) = (Arc::clone(providers), desk.commands.clone());
         match desk.offload.submit(Job { providers, connection, attempt, deadline, reply }) {
-            Ok(()) => self.link = Link::Preparing,
+            Ok(()) => self.question = Some(attempt),
             Err(reason) => self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason }),
         }
     }
 
     fn connect(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
-        // A late answer must not open a socket beside the one of the current attempt.
-        if !self.session.lifecycle.is_dialing(attempt) {
-            return;
-        }
         // The request is made before a byte leaves, so that a header that would break it breaks the dial instead.
         let ready = outcome.and_then(|prepared| {
             Upgrade::new(&prepared.target, &prepared.headers, &self.session.plan.subprotocols)

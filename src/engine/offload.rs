@@ -84,7 +84,7 @@ fn provider(who: &str, error: &str) -> DisconnectReason {
     DisconnectReason::Provider(format!("{who}: {error}"))
 }
 
-/// One dial's question; the answer is a [`Command::Prepared`].
+/// One dial's question; the answer, which always comes, is a [`Command::Prepared`].
 pub(super) struct Job {
     pub(super) providers: Arc<Providers>,
     pub(super) connection: ConnectionId,
@@ -94,8 +94,8 @@ pub(super) struct Job {
     pub(super) reply: CommandSender,
 }
 
-/// Up to four threads, started when first needed. A call that never returns holds one of them; the dial that asked has a
-/// deadline, and its late answer carries an attempt number that nobody waits for any more.
+/// Up to four threads, started when first needed. A call that never returns holds one of them, and its client asks for no
+/// other; the dial that asked has a deadline, and its late answer carries an attempt number that nobody waits for any more.
 #[derive(Default)]
 pub(super) struct Offload {
     queue: Option<(Sender<Job>, Receiver<Job>)>,
@@ -134,13 +134,13 @@ impl Offload {
 fn run(queue: &Receiver<Job>, pending: &AtomicUsize) {
     own_thread::mark();
     while let Ok(Job { providers, connection, attempt, deadline, reply }) = queue.recv() {
-        // It waited behind calls that hang; asking now would open sockets that nobody waits for.
-        if clock::now() >= deadline {
-            pending.fetch_sub(1, Ordering::AcqRel);
-            continue;
-        }
-        let outcome = catch_unwind(AssertUnwindSafe(|| providers.prepare(deadline)));
-        let outcome = outcome.unwrap_or_else(|_| Err(provider("URL, header or auth provider", "panicked")));
+        // One that waited behind calls that hang is over by now: asking would open sockets that nobody waits for.
+        let outcome = if clock::now() >= deadline {
+            Err(DisconnectReason::Deadline("waiting for an offload thread"))
+        } else {
+            let outcome = catch_unwind(AssertUnwindSafe(|| providers.prepare(deadline)));
+            outcome.unwrap_or_else(|_| Err(provider("URL, header or auth provider", "panicked")))
+        };
         pending.fetch_sub(1, Ordering::AcqRel);
         // The loop may be gone by now: then nobody waits for the answer.
         let _ = reply.send(Command::Prepared { connection, attempt, outcome });
@@ -237,8 +237,11 @@ mod tests {
         let over = Arc::new(providers(Resolver::asking(|_, _| panic!("asked")), None));
         let current = Arc::new(providers(no_server(), None));
         let answers = run_all([(over, Instant::now()), (current, soon())]);
-        let Some(Command::Prepared { attempt: 1, outcome, .. }) = answers.try_recv() else { panic!("no answer") };
-        assert!(matches!(outcome, Err(DisconnectReason::Resolve(_))));
-        assert!(answers.try_recv().is_none());
+        let answer = |number| match answers.try_recv() {
+            Some(Command::Prepared { attempt, outcome, .. }) if attempt == number => outcome.err(),
+            _ => panic!("no answer to {number}"),
+        };
+        assert!(matches!(answer(0), Some(DisconnectReason::Deadline(_))), "but it is answered all the same");
+        assert!(matches!(answer(1), Some(DisconnectReason::Resolve(_))));
     }
 }

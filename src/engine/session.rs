@@ -2,6 +2,7 @@
 //! the flush of an inline send.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +37,7 @@ pub(super) struct Session {
     /// Why the session must end although the socket is fine; ends reading.
     pub(super) verdict: Option<DisconnectReason>,
     /// Writing failed. Reading goes on to the end, since what the kernel has acknowledged is ours to deliver.
-    pub(super) write_error: Option<DisconnectReason>,
+    pub(super) write_error: Option<io::Error>,
 }
 
 impl Session {
@@ -195,6 +196,12 @@ impl Session {
         self.shared.transition(state, self.lifecycle.epoch());
     }
 
+    /// An RST that a write has met. The kernel tells of it once; the reads behind it end as if a FIN had come.
+    pub(super) fn take_reset(&mut self) -> Option<DisconnectReason> {
+        let reset = self.write_error.take_if(|error| error.kind() == io::ErrorKind::ConnectionReset);
+        reset.map(|error| DisconnectReason::Broken(error.to_string()))
+    }
+
     /// Counts the messages that the kernel has taken by now.
     pub(super) fn account(&mut self, stream: &Stream, out: &mut WriteBuffer) {
         account(&self.shared, &mut self.settled, stream, out);
@@ -238,7 +245,7 @@ fn account(shared: &Shared, settled: &mut Settled, stream: &Stream, out: &mut Wr
 struct DirectOutlet<'a, 'b> {
     shared: &'a Shared,
     settled: &'a mut Settled,
-    write_error: &'a mut Option<DisconnectReason>,
+    write_error: &'a mut Option<io::Error>,
     writer: &'a mut FrameWriter<'b>,
     stream: &'a mut Stream,
     epoch: u64,
@@ -263,7 +270,7 @@ impl Outlet for DirectOutlet<'_, '_> {
         let out = self.writer.out();
         out.mark(Some(id), bytes);
         if let Err(error) = self.stream.flush(out) {
-            *self.write_error = Some(DisconnectReason::Broken(error.to_string()));
+            *self.write_error = Some(error);
         }
         account(self.shared, self.settled, self.stream, out);
         Ok(id)

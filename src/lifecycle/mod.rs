@@ -77,9 +77,9 @@ impl Lifecycle {
         self.epoch
     }
 
-    /// Whether this attempt is the one that a connection is waited for.
-    pub(crate) fn is_dialing(&self, attempt: u64) -> bool {
-        self.attempt == attempt && matches!(self.phase, Phase::Dialing { .. })
+    /// The attempt that a connection is waited for.
+    pub(crate) fn dialing(&self) -> Option<u64> {
+        matches!(self.phase, Phase::Dialing { .. }).then_some(self.attempt)
     }
 
     /// Whether a session is live, or was and is being closed.

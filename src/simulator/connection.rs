@@ -268,7 +268,11 @@ impl Connection {
             match self.link.read(&mut self.inbound)? {
                 Arrival::Bytes => self.digest(now),
                 Arrival::Dry => self.readable = false,
-                Arrival::End => return Ok(Next::End),
+                Arrival::End => {
+                    // Over TLS the last bytes may come in the read that brings the close_notify.
+                    self.digest(now);
+                    return Ok(Next::End);
+                }
             }
         }
         Ok(Next::Again)
