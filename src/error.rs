@@ -225,7 +225,10 @@ impl fmt::Display for DisconnectReason {
             Self::UpgradeInvalid(what) => write!(f, "invalid upgrade response: {what}"),
             Self::AuthRejected(what) => write!(f, "authentication rejected: {what}"),
             Self::Deadline(phase) => write!(f, "no answer in time while {phase}"),
-            Self::ClosedByPeer { code: Some(code), reason } => write!(f, "closed by the venue: {code} {reason}"),
+            // The reason is the venue's: it must not be able to write lines of its own into a log.
+            Self::ClosedByPeer { code: Some(code), reason } => {
+                write!(f, "closed by the venue: {code} {}", reason.escape_debug())
+            }
             Self::ClosedByPeer { code: None, .. } => f.write_str("closed by the venue without a code"),
             Self::EndOfStream => f.write_str("connection ended without a Close frame"),
             Self::Broken(what) => write!(f, "connection broke: {what}"),
@@ -238,5 +241,16 @@ impl fmt::Display for DisconnectReason {
             Self::DataIdle => f.write_str("no data for too long"),
             Self::Shutdown => f.write_str("shut down"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_venues_close_reason_cannot_break_the_line_it_is_logged_in() {
+        let reason = DisconnectReason::ClosedByPeer { code: Some(1000), reason: "bye\nERROR all is lost".into() };
+        assert_eq!(reason.to_string(), "closed by the venue: 1000 bye\\nERROR all is lost");
     }
 }
