@@ -16,7 +16,6 @@ use rustls::{
 };
 
 use crate::error::{DisconnectReason, HyperSocketError};
-use crate::transport::tls::failure;
 
 /// Whom a `wss://` client trusts, and as whom it comes.
 ///
@@ -311,7 +310,8 @@ impl TlsConnector {
             None => named(host)
                 .ok_or_else(|| DisconnectReason::InvalidUrl(format!("{host:?} cannot be named in a certificate")))?,
         };
-        UnbufferedClientConnection::new(Arc::clone(&self.config), name).map_err(|error| failure(&error))
+        UnbufferedClientConnection::new(Arc::clone(&self.config), name)
+            .map_err(|error| DisconnectReason::Tls(error.to_string()))
     }
 }
 
