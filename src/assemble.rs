@@ -9,11 +9,9 @@ use crate::client::{Client, Handle, ShutdownProgress};
 use crate::config::Liveness;
 use crate::engine::{Command, CommandSender, Engine, EventLoop, NewConnection, Plan, Providers, Resolver, UrlSource};
 use crate::error::{DisconnectReason, HyperSocketError, Result};
-use crate::halted::HaltedMember;
 use crate::lifecycle::FirstDial;
 use crate::own_thread;
 use crate::pipeline::Started;
-use crate::sync::lock;
 use crate::transport::{Target, judge_subprotocols};
 
 impl ClientBuilder<HasUrl, HasRouter> {
@@ -85,7 +83,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
         let outlet = || Box::new(sender.clone()) as Box<_>;
         let Started { pipeline, threads, stats } = routes.start(&shared, options.measure_latency, &outlet)?;
         if let Some(flag) = &options.halted_flag {
-            *lock(&shared.halted) = Some(HaltedMember::join(flag));
+            shared.join_halted_flag(flag);
         }
         sender.connect(commands.clone());
         let Options { headers, auth, subscriptions, dialer, .. } = options;

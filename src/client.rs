@@ -1,6 +1,7 @@
 //! A client's handle: what the application holds.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,14 @@ impl Client {
         self.handle.sender.shared.round_trips.snapshot()
     }
 
+    pub(crate) fn join_halted_flag(&self, flag: &Arc<AtomicBool>) {
+        self.handle.sender.shared.join_halted_flag(flag);
+    }
+
+    pub(crate) fn leave_halted_flag(&self, flag: &Arc<AtomicBool>) {
+        self.handle.sender.shared.leave_halted_flag(flag);
+    }
+
     /// The client's events, from its start. They wait in a bounded queue that all clones share; what nobody takes in time
     /// is dropped and counted in `events_dropped`.
     pub fn events(&self) -> Events {
@@ -169,7 +178,7 @@ impl Handle {
 
     /// A client that nobody wants any more need not be live.
     fn leave_halted_flag(&self) {
-        *lock(&self.sender.shared.halted) = None;
+        self.sender.shared.leave_halted_flags();
     }
 
     fn shut_down(&self, timeout: Duration) -> Result<ShutdownReport> {
@@ -267,7 +276,7 @@ pub struct ShutdownReport {
 /// The events of a client; see [`Client::events`].
 #[derive(Debug, Clone)]
 pub struct Events {
-    queue: Receiver<ClientEvent>,
+    pub(crate) queue: Receiver<ClientEvent>,
 }
 
 impl Events {

@@ -49,6 +49,10 @@ pub enum HyperSocketError {
     TimedOut(Duration),
     /// The client is closed: shut down, or failed for good with this reason.
     Closed(DisconnectReason),
+    /// No client of the manager has this name.
+    UnknownClient(String),
+    /// A client of the manager has this name already.
+    DuplicateClient(String),
     /// A blocking call was made on one of the engine's own threads, where it could never return.
     WouldDeadlock(&'static str),
     /// The core does not exist, or is outside the process's affinity mask.
@@ -81,6 +85,8 @@ impl fmt::Display for HyperSocketError {
             Self::ConnectFailed(reason) => write!(f, "could not connect: {reason}"),
             Self::TimedOut(after) => write!(f, "did not happen within {after:?}"),
             Self::Closed(reason) => write!(f, "the client is closed: {reason}"),
+            Self::UnknownClient(id) => write!(f, "there is no client {id:?}"),
+            Self::DuplicateClient(id) => write!(f, "there is a client {id:?} already"),
             Self::WouldDeadlock(call) => {
                 write!(f, "{call} called on one of the engine's own threads would wait for itself")
             }

@@ -30,8 +30,8 @@ pub(crate) struct HaltedMember {
 }
 
 impl HaltedMember {
-    /// Joins as a client that is not live yet.
-    pub(crate) fn join(flag: &Arc<AtomicBool>) -> Self {
+    /// Joins as a client that is, or is not, down.
+    pub(crate) fn join(flag: &Arc<AtomicBool>, down: bool) -> Self {
         let mut flags = lock(&FLAGS);
         flags.retain(|known| known.strong_count() > 0);
         let known = flags.iter().filter_map(Weak::upgrade).find(|known| Arc::ptr_eq(&known.flag, flag));
@@ -42,8 +42,12 @@ impl HaltedMember {
         });
         drop(flags);
         let mut member = Self { shared, down: false };
-        member.set_down(true);
+        member.set_down(down);
         member
+    }
+
+    pub(crate) fn is_of(&self, flag: &Arc<AtomicBool>) -> bool {
+        Arc::ptr_eq(&self.shared.flag, flag)
     }
 
     pub(crate) fn set_down(&mut self, down: bool) {
@@ -70,7 +74,7 @@ mod tests {
     fn one_client_cannot_clear_the_flag_while_another_is_down() {
         let flag = Arc::new(AtomicBool::new(false));
         let halted = || flag.load(Ordering::Acquire);
-        let (mut first, mut second) = (HaltedMember::join(&flag), HaltedMember::join(&flag));
+        let (mut first, mut second) = (HaltedMember::join(&flag, true), HaltedMember::join(&flag, true));
         assert!(halted());
         first.set_down(false);
         assert!(halted(), "the second is still down");
@@ -87,8 +91,8 @@ mod tests {
     #[test]
     fn different_flags_do_not_meet() {
         let (one, other) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let _down = HaltedMember::join(&one);
-        drop(HaltedMember::join(&other));
+        let _down = HaltedMember::join(&one, true);
+        drop(HaltedMember::join(&other, true));
         assert!(one.load(Ordering::Acquire) && !other.load(Ordering::Acquire));
     }
 }

@@ -50,6 +50,7 @@
 //! | dial through a proxy | [`ClientBuilder::dialer`] |
 //! | stay connected | [`ReconnectionStrategy`], [`PassivePingDetector`], [`ClientBuilder::heartbeat`] |
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
+//! | hold many clients | [`ClientManager`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
 //! | decide what runs where | [`Engine`], [`EventLoop`], [`IdleStrategy`] |
 //! | move over from an async client | [`guide::moving_over`] |
@@ -111,6 +112,7 @@ mod headers;
 mod idle;
 mod ids;
 mod lifecycle;
+mod manager;
 mod message;
 mod metrics;
 mod own_thread;
@@ -138,6 +140,7 @@ pub use handler::{Delivery, MessageHandler, Stamps};
 pub use headers::{HeaderProvider, Headers};
 pub use idle::IdleStrategy;
 pub use ids::{ConnectionId, SendId};
+pub use manager::{ClientManager, ManagerEvents};
 pub use message::WsMessage;
 pub use metrics::{Latency, Metrics, RouteMetrics};
 pub use passive_ping::{JsonPassivePing, PassivePingDetector, TextPassivePing};

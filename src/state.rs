@@ -1,6 +1,6 @@
 //! What a client's loop and its handles share. The loop writes the state; anyone reads it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -33,6 +33,13 @@ pub enum ClientState {
     Failed,
 }
 
+impl ClientState {
+    /// Whether the client should be live and is not.
+    pub(crate) fn is_down(self) -> bool {
+        matches!(self, Self::Connecting | Self::BackingOff | Self::Failed)
+    }
+}
+
 /// See the module. One per client, over all its connections.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -52,7 +59,7 @@ pub(crate) struct Shared {
     /// From our pings to their pongs.
     pub(crate) round_trips: LatencyRecorder,
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
-    pub(crate) halted: Mutex<Option<HaltedMember>>,
+    pub(crate) halted: Mutex<Vec<HaltedMember>>,
     /// What the venue chose at the last upgrade.
     pub(crate) subprotocol: Mutex<Option<String>>,
 }
@@ -72,7 +79,7 @@ impl Shared {
             counters: ConnectionCounters::default(),
             round_trips: LatencyRecorder::default(),
             events: bounded(EVENTS_BOUND),
-            halted: Mutex::new(None),
+            halted: Mutex::default(),
             subprotocol: Mutex::new(None),
         })
     }
@@ -88,13 +95,34 @@ impl Shared {
         if self.state.load(Ordering::Acquire) == packed {
             return;
         }
-        // The flag first: whoever sees the new state must not find the flag of the old one.
-        if let Some(member) = lock(&self.halted).as_mut() {
-            member.set_down(matches!(state, ClientState::Connecting | ClientState::BackingOff | ClientState::Failed));
+        // The flags first: whoever sees the new state must not find a flag of the old one. The lock is held over both, so
+        // that who joins a flag meanwhile joins with the state that the flag has been told.
+        let mut members = lock(&self.halted);
+        for member in members.iter_mut() {
+            member.set_down(state.is_down());
         }
         self.state.store(packed, Ordering::Release);
+        drop(members);
         drop(self.lock_ending());
         self.changed.notify_all();
+    }
+
+    /// Counts for this flag from now on; once, however often it joins.
+    pub(crate) fn join_halted_flag(&self, flag: &Arc<AtomicBool>) {
+        let mut members = lock(&self.halted);
+        if !members.iter().any(|member| member.is_of(flag)) {
+            members.push(HaltedMember::join(flag, self.state().0.is_down()));
+        }
+    }
+
+    /// Counts for this flag no longer.
+    pub(crate) fn leave_halted_flag(&self, flag: &Arc<AtomicBool>) {
+        lock(&self.halted).retain(|member| !member.is_of(flag));
+    }
+
+    /// Counts for no flag any more.
+    pub(crate) fn leave_halted_flags(&self) {
+        lock(&self.halted).clear();
     }
 
     /// The client is over.

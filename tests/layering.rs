@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["sender"],
     &["client", "routing", "sources"],
     // What users meet first; `guide` is text alone.
-    &["builder", "ctrl_c", "guide"],
+    &["builder", "ctrl_c", "guide", "manager"],
     &["assemble"],
 ];
 
