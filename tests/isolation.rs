@@ -14,7 +14,7 @@ use hypersockets::{
     Client, ClientEvent, ConnectionEvent, HyperSocketError, MessageHandler, MessageRouter, Metrics, Parsed,
     PassivePingDetector, Result, RouteOptions, WsMessage,
 };
-use support::lines::{Lines, PATIENCE, gate, gated_recorder, next_session, recorder, soon};
+use support::lines::{Lines, PATIENCE, Recorder, gate, gated_recorder, next_session, recorder, soon};
 
 /// Panics on purpose print nothing; all others do.
 fn hush() {
@@ -173,17 +173,22 @@ impl MessageRouter for BadRouter {
     }
 }
 
+/// Whose one handler is told of the good messages.
+fn client_with_bad_router(venue: &Venue, recorder: Recorder) -> Client {
+    hypersockets::builder()
+        .url(venue.url())
+        .router(BadRouter, |routing| routing.handler(BadKey("GOOD".to_owned()), recorder))
+        .build()
+        .expect("the venue accepts")
+}
+
 #[test]
 fn a_parser_that_fails_a_thousand_times_costs_the_bad_messages_only() {
     const ROUNDS: u64 = 1_000;
     hush();
     let venue = Venue::scripted().start().expect("a free port");
     let (recorder, mut journal) = recorder();
-    let client = hypersockets::builder()
-        .url(venue.url())
-        .router(BadRouter, |routing| routing.handler(BadKey("GOOD".to_owned()), recorder))
-        .build()
-        .expect("the venue accepts");
+    let client = client_with_bad_router(&venue, recorder);
     let session = next_session(&venue);
     for n in 0..ROUNDS {
         for bad in ["ERR", "PANIC", "SKIP", "KEY"] {
@@ -217,11 +222,7 @@ fn a_route_key_that_panics_when_hashed_or_printed_costs_its_message_only() {
     hush();
     let venue = Venue::scripted().start().expect("a free port");
     let (recorder, mut journal) = recorder();
-    let client = hypersockets::builder()
-        .url(venue.url())
-        .router(BadRouter, |routing| routing.handler(BadKey("GOOD".to_owned()), recorder))
-        .build()
-        .expect("the venue accepts");
+    let client = client_with_bad_router(&venue, recorder);
     let session = next_session(&venue);
     for line in ["HASH 1", "GOOD 1", "DEBUG 1", "GOOD 2", "HASH 2", "GOOD 3"] {
         session.send_text(line);

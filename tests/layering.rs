@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 /// `lib` re-exports from everywhere and so has no layer; nobody may import through it.
 const LAYERS: &[&[&str]] = &[
     // Words, numbers and the time.
-    &["clock", "config", "error", "ids", "message", "metrics", "reconnect", "sync"],
+    &["clock", "config", "error", "ids", "message", "reconnect", "sync"],
     // What users implement, and what threads are told.
-    &["auth", "cpu", "event", "halted", "headers", "own_thread", "router"],
+    &["auth", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
     &["handler", "idle", "passive_ping", "state"],
     // The three parts of a connection: when, what and how. They never name each other; `engine` introduces them.
     &["lifecycle", "pipeline", "transport"],

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::Duration;
 
-use hypersockets::simulator::{Ending, Venue};
+use hypersockets::simulator::{Ending, Session, Venue};
 use hypersockets::{
     AuthProvider, Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, HasRouter,
     HasUrl, HyperSocketError, IntoUrl, MessageHandler, Result, RouteOptions, ShutdownReport, WsMessage,
@@ -55,15 +55,20 @@ fn gated_client(venue: &Venue) -> (Client, GateKeeper, Journal, Journal) {
     (client, keeper, slow_journal, end_journal)
 }
 
+/// Sends so many messages to the route at the gate, and returns once all of them have reached its queue.
+fn queue_behind_the_gate(session: &Session, count: u64, end: &mut Journal) {
+    (0..count).for_each(|n| session.send_text(format!("BTC {n}")));
+    session.send_text("END");
+    end.until_message("END");
+}
+
 #[test]
 fn sixty_thousand_queued_messages_are_handled_in_order_before_shutdown_returns() {
-    const QUEUED: usize = 60_000;
+    const QUEUED: u64 = 60_000;
     let venue = scripted();
     let (client, keeper, mut slow, mut end) = gated_client(&venue);
     let session = next_session(&venue);
-    (0..QUEUED).for_each(|n| session.send_text(format!("BTC {n}")));
-    session.send_text("END");
-    end.until_message("END");
+    queue_behind_the_gate(&session, QUEUED, &mut end);
 
     let stopping = std::thread::spawn(move || shut_down(&client));
     assert_eq!(session.await_close(PATIENCE).expect("a Close"), Some(1000));
@@ -71,10 +76,10 @@ fn sixty_thousand_queued_messages_are_handled_in_order_before_shutdown_returns()
     let report = stopping.join().expect("it does not panic");
     assert!(report.complete && report.unhandled == 0, "{report:?}");
     assert_eq!(report.reason, DisconnectReason::Shutdown);
-    assert_eq!(report.metrics.messages_handled, QUEUED as u64 + 1);
+    assert_eq!(report.metrics.messages_handled, QUEUED + 1);
     let messages = slow.messages();
-    assert_eq!(messages.len(), QUEUED);
-    assert!((0..QUEUED).all(|n| messages[n] == format!("BTC {n}")));
+    assert_eq!(messages.len() as u64, QUEUED);
+    assert!((0..).zip(&messages).all(|(n, message): (u64, _)| *message == format!("BTC {n}")));
     slow.assert_stopped_once();
 }
 
@@ -84,9 +89,7 @@ fn the_callers_deadline_ends_the_wait_and_what_was_left_is_counted() {
     let venue = scripted();
     let (client, keeper, mut slow, mut end) = gated_client(&venue);
     let session = next_session(&venue);
-    (0..QUEUED).for_each(|n| session.send_text(format!("BTC {n}")));
-    session.send_text("END");
-    end.until_message("END");
+    queue_behind_the_gate(&session, QUEUED, &mut end);
 
     let report = client.shutdown_within(Duration::from_millis(200)).expect("not a thread of the engine");
     assert!(!report.complete);

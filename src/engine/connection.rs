@@ -50,8 +50,8 @@ pub(super) struct Connection {
     limits: Limits,
     tokens: DialTokens,
     shutdown_flag: Option<Arc<AtomicBool>>,
-    /// The dial whose question the offload threads have yet to answer.
-    question: Option<u64>,
+    /// The offload threads have yet to answer this client, whichever dial it was that asked.
+    asking: bool,
 }
 
 impl Connection {
@@ -82,7 +82,7 @@ impl Connection {
             limits,
             tokens,
             shutdown_flag: new.shutdown_flag,
-            question: None,
+            asking: false,
         };
         connection.perform(desk);
         connection.flush();
@@ -247,7 +247,7 @@ impl Connection {
 
     /// The offload thread's answer.
     pub(super) fn on_prepared(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
-        self.question = None;
+        self.asking = false;
         match self.session.lifecycle.dialing() {
             Some(current) if current == attempt => self.connect(desk, attempt, outcome),
             // The late answer to an earlier dial is not used, but now this one can ask.
@@ -334,13 +334,13 @@ impl Connection {
     /// Has the offload threads prepare this dial. Where a call of an earlier dial still hangs, it is not made again beside
     /// it: those threads are few, and other clients need them, too.
     fn ask(&mut self, desk: &mut Desk, attempt: u64, deadline: Instant) {
-        if self.question.is_some() {
+        if self.asking {
             return;
         }
         let (providers, reply) = (Arc::clone(&self.session.plan.providers), desk.commands.clone());
         let connection = self.session.shared.id;
         match desk.offload.submit(Job { providers, connection, attempt, deadline, reply }) {
-            Ok(()) => self.question = Some(attempt),
+            Ok(()) => self.asking = true,
             Err(reason) => self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason }),
         }
     }

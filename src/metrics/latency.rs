@@ -1,10 +1,12 @@
-//! How long messages take from the socket to the end of their handler, as a histogram per route.
+//! How long messages take from the socket to their handler's call, as a histogram per route; and pings to their pongs.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+
+use crate::sync::lock;
 
 /// Written by one thread; the lock is taken by nobody else but a reader that copies. Allocates at the first record.
 #[derive(Default)]
@@ -13,13 +15,11 @@ pub(crate) struct LatencyRecorder(Mutex<Option<Histogram<u64>>>);
 impl LatencyRecorder {
     pub(crate) fn record(&self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        let mut histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        histogram.get_or_insert_with(empty).saturating_record(ns);
+        lock(&self.0).get_or_insert_with(empty).saturating_record(ns);
     }
 
     pub(crate) fn snapshot(&self) -> Latency {
-        let histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Latency { histogram: histogram.unwrap_or_else(empty) }
+        Latency { histogram: lock(&self.0).clone().unwrap_or_else(empty) }
     }
 }
 
