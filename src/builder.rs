@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::auth::AuthProvider;
 use crate::config::{Liveness, Settings};
-use crate::cpu;
 use crate::engine::{Engine, SubscriptionSource, UrlSource};
 use crate::error::Result;
 use crate::headers::HeaderProvider;
@@ -118,9 +117,7 @@ pub(crate) trait StartRoutes: Send {
 
 impl<T: MessageRouter> StartRoutes for RoutingPlan<T> {
     fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<Started> {
-        for core in self.cores() {
-            cpu::check(core)?;
-        }
+        self.check_threads()?;
         (*self).start(shared, measure_latency, outlet)
     }
 }

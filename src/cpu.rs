@@ -1,9 +1,10 @@
 //! Cores: which ones the process may use, pinning a thread to one, and who may spin.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use crate::error::{HyperSocketError, Result};
+use crate::sync::lock;
 
 /// The cores of the process's affinity mask, read once, before anything is pinned: threads inherit masks, so a later
 /// look from a pinned thread would see one core only.
@@ -12,22 +13,80 @@ pub(crate) fn allowed() -> &'static [usize] {
     ALLOWED.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect())
 }
 
-/// Checks that the process may use `core`.
-///
-/// # Errors
-/// [`HyperSocketError::CoreUnavailable`].
-pub(crate) fn check(core: usize) -> Result<()> {
-    if allowed().contains(&core) {
-        Ok(())
-    } else {
-        Err(HyperSocketError::CoreUnavailable { core, allowed: allowed().to_vec() })
+/// Where a thread is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pin {
+    /// Wherever the scheduler puts it.
+    Anywhere,
+    /// On this core, or not at all.
+    Core(usize),
+    /// On this core where the process may use it.
+    Preferred(usize),
+}
+
+impl Pin {
+    /// Checks that the process may use the core.
+    ///
+    /// # Errors
+    /// [`HyperSocketError::CoreUnavailable`].
+    pub(crate) fn check(self) -> Result<()> {
+        match self {
+            Self::Core(core) if !allowed().contains(&core) => {
+                Err(HyperSocketError::CoreUnavailable { core, allowed: allowed().to_vec() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Pins the calling thread; the core that it has now, where it has one. The system may refuse (macOS knows no pinning).
+    pub(crate) fn apply(self, thread: &str) -> Option<usize> {
+        let (Self::Core(core) | Self::Preferred(core)) = self else { return None };
+        let pinned = allowed().contains(&core) && core_affinity::set_for_current(core_affinity::CoreId { id: core });
+        if !pinned {
+            log::warn!("thread {thread}: core {core} is not to be had (allowed: {:?}); it runs unpinned", allowed());
+        }
+        pinned.then_some(core)
     }
 }
 
-/// Pins the calling thread; false where the system refused (macOS knows no pinning).
-pub(crate) fn pin_current(core: usize) -> bool {
-    core_affinity::set_for_current(core_affinity::CoreId { id: core })
+/// A thread that never sleeps, by the user's wish. It warns where that is bound to hurt.
+#[derive(Debug)]
+pub(crate) struct Spinner {
+    core: Option<usize>,
 }
+
+impl Spinner {
+    pub(crate) fn new(thread: &str, core: Option<usize>) -> Self {
+        let mut spinners = lock(&SPINNERS);
+        match core {
+            Some(core) if spinners.contains(&Some(core)) => {
+                log::warn!(
+                    "thread {thread} spins on core {core}, where another thread of ours spins: each has half of it"
+                );
+            }
+            _ if spinners.len() >= allowed().len() => {
+                log::warn!("thread {thread} is one more that spins than there are cores ({})", allowed().len());
+            }
+            Some(_) => {}
+            None => {
+                log::warn!("thread {thread} spins and is not pinned: the scheduler may put two spinners on one core")
+            }
+        }
+        spinners.push(core);
+        Self { core }
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        let mut spinners = lock(&SPINNERS);
+        if let Some(own) = spinners.iter().position(|core| *core == self.core) {
+            spinners.swap_remove(own);
+        }
+    }
+}
+
+static SPINNERS: Mutex<Vec<Option<usize>>> = Mutex::new(Vec::new());
 
 /// The right to spin, counted over the process: at most `available_parallelism - 1` threads spin at once by default, or
 /// two spinners could share a core with the thread that both wait for.

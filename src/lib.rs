@@ -52,7 +52,7 @@
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | hold many clients | [`ClientManager`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
-//! | decide what runs where | [`Engine`], [`EventLoop`], [`IdleStrategy`] |
+//! | decide what runs where | [`Engine`], [`ThreadOptions`], [`EventLoop`], [`IdleStrategy`] |
 //! | move over from an async client | [`guide::moving_over`] |
 //! | test against a venue of your own | the `simulator` module (feature `simulator`) |
 //!
@@ -127,6 +127,7 @@ pub mod simulator;
 mod sources;
 mod state;
 mod sync;
+mod thread;
 mod transport;
 
 pub use auth::{AuthProvider, AuthVerdict};
@@ -151,6 +152,7 @@ pub use rustls;
 pub use sender::Sender;
 pub use sources::{IntoSubscription, IntoUrl};
 pub use state::ClientState;
+pub use thread::ThreadOptions;
 pub use transport::{DialRequest, SocketOptions, TlsOptions};
 
 /// The README's program compiles as printed.

@@ -7,6 +7,7 @@ use crate::idle::IdleStrategy;
 use crate::pipeline::{Placement, RoutePlan, RoutingPlan};
 use crate::router::MessageRouter;
 use crate::sender::Sender;
+use crate::thread::ThreadOptions;
 
 /// The routes of a client; see [`ClientBuilder::router`](crate::ClientBuilder::router).
 #[must_use = "routes count only when returned from the closure"]
@@ -73,7 +74,7 @@ pub struct RouteOptions {
 impl RouteOptions {
     /// A thread of its own, unpinned, waiting adaptively.
     pub fn new() -> Self {
-        Self { placement: Placement::Thread { core: None, idle: IdleStrategy::default() } }
+        Self { placement: Placement::Thread(ThreadOptions::new()) }
     }
 
     /// On the loop, within the read that brought the message: no queue and no other thread, so the fastest there is. The
@@ -85,16 +86,16 @@ impl RouteOptions {
 
     /// Pins the handler's thread to this core; building errs where the process may not use it.
     pub fn core(mut self, pinned: usize) -> Self {
-        if let Placement::Thread { core, .. } = &mut self.placement {
-            *core = Some(pinned);
+        if let Placement::Thread(options) = self.placement {
+            self.placement = Placement::Thread(options.core(pinned));
         }
         self
     }
 
     /// How the handler's thread waits.
     pub fn idle(mut self, strategy: IdleStrategy) -> Self {
-        if let Placement::Thread { idle, .. } = &mut self.placement {
-            *idle = strategy;
+        if let Placement::Thread(options) = self.placement {
+            self.placement = Placement::Thread(options.idle(strategy));
         }
         self
     }

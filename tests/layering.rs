@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     // What users implement, and what threads are told.
     &["auth", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
     &["handler", "idle", "passive_ping", "state"],
+    &["thread"],
     // The three parts of a connection: when, what and how. They never name each other; `engine` introduces them.
     &["lifecycle", "pipeline", "transport"],
     &["engine"],

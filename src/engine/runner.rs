@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 use super::command::{Command, CommandSender};
 use super::event_loop::EventLoop;
 use crate::clock;
-use crate::cpu;
 use crate::error::{HyperSocketError, Result};
 use crate::idle::{Idle, IdleStrategy, Waiter};
 use crate::own_thread;
 use crate::sync::lock;
+use crate::thread::{Pinned, ThreadOptions};
 
 /// A thread that runs an [`EventLoop`] for any number of clients. Cheap to clone; all clones are the same engine.
 ///
@@ -30,7 +30,7 @@ struct Running {
 impl Engine {
     /// Describes an engine; [`EngineBuilder::start`] starts it.
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { name: "hs-loop".to_owned(), core: None, idle: IdleStrategy::default() }
+        EngineBuilder { thread: ThreadOptions::new() }
     }
 
     /// Closes all clients, each with a Close frame and its `close_timeout`, and waits until the thread has ended. Handler
@@ -70,27 +70,43 @@ impl fmt::Debug for Engine {
 #[derive(Debug, Clone)]
 #[must_use = "an engine runs only once started"]
 pub struct EngineBuilder {
-    name: String,
-    core: Option<usize>,
-    idle: IdleStrategy,
+    thread: ThreadOptions,
 }
 
 impl EngineBuilder {
-    /// The thread's name; Linux shows its first 15 bytes. `hs-loop` by default.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
+    /// The loop's thread, described as a whole.
+    pub fn thread(mut self, options: ThreadOptions) -> Self {
+        self.thread = options;
         self
     }
 
-    /// Pins the thread to this core. Unpinned by default.
+    /// The thread's name; Linux shows its first 15 bytes. `hs-loop` by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.thread = self.thread.name(name);
+        self
+    }
+
+    /// Pins the thread to this core; starting errs where the process may not use it. Unpinned by default.
     pub fn core(mut self, core: usize) -> Self {
-        self.core = Some(core);
+        self.thread = self.thread.core(core);
+        self
+    }
+
+    /// Pins the thread to this core where the process may use it; elsewhere a warning in the log, and unpinned.
+    pub fn prefer_core(mut self, core: usize) -> Self {
+        self.thread = self.thread.prefer_core(core);
         self
     }
 
     /// How the loop waits. Adaptive by default.
     pub fn idle(mut self, idle: IdleStrategy) -> Self {
-        self.idle = idle;
+        self.thread = self.thread.idle(idle);
+        self
+    }
+
+    /// The size of the thread's stack, in bytes.
+    pub fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.thread = self.thread.stack_bytes(bytes);
         self
     }
 
@@ -100,26 +116,16 @@ impl EngineBuilder {
     /// [`CoreUnavailable`](HyperSocketError::CoreUnavailable), and [`Io`](HyperSocketError::Io) where the system gives no
     /// thread or no descriptor.
     pub fn start(self) -> Result<Engine> {
-        if let Some(core) = self.core {
-            cpu::check(core)?;
-        }
+        self.thread.check()?;
         let event_loop = EventLoop::new()?;
         let commands = event_loop.sender().clone();
-        let Self { name, core, idle } = self;
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(event_loop, core, idle))?;
+        let idle = self.thread.idle_strategy();
+        let thread = self.thread.start("hs-loop", move |pinned| run(event_loop, idle, pinned))?;
         Ok(Engine { running: Arc::new(Running { commands, thread: Mutex::new(Some(thread)) }) })
     }
 }
 
-fn run(mut event_loop: EventLoop, core: Option<usize>, idle: IdleStrategy) {
-    own_thread::mark();
-    let pinned = core.is_some_and(|core| {
-        let pinned = cpu::pin_current(core);
-        if !pinned {
-            log::warn!("could not pin the loop to core {core}");
-        }
-        pinned
-    });
+fn run(mut event_loop: EventLoop, idle: IdleStrategy, Pinned(pinned): Pinned) {
     let mut waiter = Waiter::new(idle);
     while !event_loop.is_done() {
         if event_loop.turn() > 0 {

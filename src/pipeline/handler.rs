@@ -10,14 +10,13 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 
 use crate::clock;
-use crate::cpu;
 use crate::error::Result;
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Delivery, MessageHandler, Origin, Outlet};
-use crate::idle::{Idle, IdleStrategy, Waiter};
+use crate::idle::{Idle, Waiter};
 use crate::metrics::RouteStats;
-use crate::own_thread;
 use crate::state::Shared;
+use crate::thread::ThreadOptions;
 
 /// What travels through a route's queue.
 pub(super) enum Envelope<M> {
@@ -122,22 +121,16 @@ impl HandlerThreads {
     pub(super) fn start<M: Send + 'static>(
         &mut self,
         handler: GuardedHandler<M>,
-        core: Option<usize>,
-        idle: IdleStrategy,
+        options: &ThreadOptions,
         outlet: Box<dyn Outlet + Send>,
     ) -> Result<Sender<Envelope<M>>> {
         let (sender, queue) = unbounded();
         let abandon = Arc::clone(&self.abandon);
         let leaving = self.leaving.clone();
         let name = thread_name(&handler.stats.name);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            own_thread::mark();
-            if let Some(core) = core
-                && !cpu::pin_current(core)
-            {
-                log::warn!("route {}: could not pin its thread to core {core}", handler.stats.name);
-            }
-            run(handler, &queue, outlet, Waiter::new(idle), &abandon);
+        let waiter = Waiter::new(options.idle_strategy());
+        let thread = options.start(&name, move |_| {
+            run(handler, &queue, outlet, waiter, &abandon);
             drop(leaving);
         })?;
         self.threads.push(thread);

@@ -12,17 +12,17 @@ use super::handler::{Envelope, GuardedHandler, HandlerThreads, NewOutlet, panic_
 use crate::error::{HyperSocketError, Result};
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{MessageHandler, Origin, Outlet};
-use crate::idle::IdleStrategy;
 use crate::message::WsMessage;
 use crate::metrics::RouteStats;
 use crate::router::{MessageRouter, Parsed, Scratch};
 use crate::state::Shared;
+use crate::thread::ThreadOptions;
 
 /// Where a route's handler runs.
 #[derive(Debug, Clone)]
 pub(crate) enum Placement {
     /// On a thread of its own.
-    Thread { core: Option<usize>, idle: IdleStrategy },
+    Thread(ThreadOptions),
     /// On the loop, within the read that brought the message.
     Inline,
 }
@@ -48,12 +48,12 @@ pub(crate) struct RoutingPlan<R: MessageRouter> {
 }
 
 impl<R: MessageRouter> RoutingPlan<R> {
-    /// The cores that handler threads are to be pinned to.
-    pub(crate) fn cores(&self) -> impl Iterator<Item = usize> {
-        let plans = self.routes.iter().map(|(_, plan)| plan).chain(&self.default);
-        plans.filter_map(|plan| match plan.placement {
-            Placement::Thread { core, .. } => core,
-            Placement::Inline => None,
+    /// Checks that the handler threads can be where they are asked to be.
+    pub(crate) fn check_threads(&self) -> Result<()> {
+        let mut plans = self.routes.iter().map(|(_, plan)| plan).chain(&self.default);
+        plans.try_for_each(|plan| match &plan.placement {
+            Placement::Thread(options) => options.check(),
+            Placement::Inline => Ok(()),
         })
     }
 
@@ -72,9 +72,7 @@ impl<R: MessageRouter> RoutingPlan<R> {
                 stats: route,
                 end: match plan.placement {
                     Placement::Inline => RouteEnd::Inline(handler),
-                    Placement::Thread { core, idle } => {
-                        RouteEnd::Queue(threads.start(handler, core, idle, outlet())?)
-                    }
+                    Placement::Thread(options) => RouteEnd::Queue(threads.start(handler, &options, outlet())?),
                 },
             })
         };
