@@ -1,7 +1,7 @@
 //! From a finished builder to a running client: checks what was asked for, starts the threads, and hands the client to a loop.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::builder::{ClientBuilder, HasRouter, HasUrl, Options};
@@ -11,7 +11,7 @@ use crate::engine::{Command, CommandSender, Engine, EventLoop, NewConnection, Pl
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::lifecycle::FirstDial;
 use crate::own_thread;
-use crate::pipeline::Started;
+use crate::pipeline::{Started, Surroundings};
 use crate::transport::{Target, judge_subprotocols};
 
 impl ClientBuilder<HasUrl, HasRouter> {
@@ -80,8 +80,18 @@ impl ClientBuilder<HasUrl, HasRouter> {
         let Options { shared, settings, sender, .. } = options;
         let measure_round_trips = matches!(settings.liveness, Liveness::Always { .. });
         shared.max_queued_bytes.store(settings.limits.max_queued_bytes, Ordering::Relaxed);
-        let outlet = || Box::new(sender.clone()) as Box<_>;
-        let Started { pipeline, threads, stats } = routes.start(&shared, options.measure_latency, &outlet)?;
+        let (outlet, severing, connection) = (sender.clone(), sender.clone(), shared.id);
+        let surroundings = Surroundings {
+            shared: Arc::clone(&shared),
+            measure_latency: options.measure_latency,
+            outlet: Box::new(move || Box::new(outlet.clone())),
+            sever: Box::new(move |epoch, route| {
+                // A loop that is gone has no session to end.
+                let _ = severing.command(Command::Sever { connection, epoch, route: route.to_owned() });
+            }),
+        };
+        let lanes = engine.as_ref().and_then(Engine::lanes);
+        let Started { pipeline, threads, stats } = routes.start(surroundings, lanes)?;
         if let Some(flag) = &options.halted_flag {
             shared.join_halted_flag(flag);
         }
@@ -95,6 +105,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
             strategy: options.strategy,
             first_dial,
             pipeline,
+            stats: Arc::clone(&stats),
             plan: Plan {
                 providers,
                 tls,
@@ -107,8 +118,8 @@ impl ClientBuilder<HasUrl, HasRouter> {
         };
         let client = Client::new(Handle {
             sender,
-            routes: stats,
-            threads: Mutex::new(threads),
+            stats,
+            threads,
             engine,
             private_engine,
             shutdown_timeout: options.shutdown_timeout,

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::headers::HeaderProvider;
 use crate::message::WsMessage;
 use crate::passive_ping::PassivePingDetector;
-use crate::pipeline::{NewOutlet, RoutingPlan, Started};
+use crate::pipeline::StartRoutes;
 use crate::reconnect::{ExponentialBackoff, ReconnectionStrategy};
 use crate::router::MessageRouter;
 use crate::routing::Routing;
@@ -109,18 +109,6 @@ pub struct NoRouter;
 
 /// The builder has a router and its routes.
 pub struct HasRouter(pub(crate) Box<dyn StartRoutes>);
-
-/// A [`RoutingPlan`] whose router's type has been forgotten. `Send`, so that a builder may be built on another thread.
-pub(crate) trait StartRoutes: Send {
-    fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<Started>;
-}
-
-impl<T: MessageRouter> StartRoutes for RoutingPlan<T> {
-    fn start(self: Box<Self>, shared: &Arc<Shared>, measure_latency: bool, outlet: NewOutlet<'_>) -> Result<Started> {
-        self.check_threads()?;
-        (*self).start(shared, measure_latency, outlet)
-    }
-}
 
 /// Everything that has a default.
 pub(crate) struct Options {
@@ -264,7 +252,7 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
-    /// A flag that is true while any client that holds it should be live and is not. A client that failed for good counts
+    /// A flag that is true while any client that holds it should be live and is not, or has a stale route. A client that failed for good counts
     /// until its last handle is dropped; one that shuts down does not.
     pub fn halted_flag(mut self, flag: Arc<AtomicBool>) -> Self {
         self.options.halted_flag = Some(flag);

@@ -14,7 +14,7 @@ use crate::event::ClientEvent;
 use crate::ids::ConnectionId;
 use crate::ids::SendId;
 use crate::message::WsMessage;
-use crate::metrics::{Latency, LatencyRecorder, Metrics, RouteStats};
+use crate::metrics::{Latency, LatencyRecorder, Metrics, PipelineStats};
 use crate::own_thread;
 use crate::pipeline::HandlerThreads;
 use crate::sender::Sender;
@@ -31,8 +31,8 @@ pub struct Client {
 
 pub(crate) struct Handle {
     pub(crate) sender: Sender,
-    pub(crate) routes: Vec<Arc<RouteStats>>,
-    pub(crate) threads: Mutex<HandlerThreads>,
+    pub(crate) stats: Arc<PipelineStats>,
+    pub(crate) threads: Arc<HandlerThreads>,
     /// Keeps a shared engine running; `None` on a loop that the caller drives.
     pub(crate) engine: Option<Engine>,
     /// The engine is this client's own and ends with it.
@@ -112,14 +112,14 @@ impl Client {
 
     /// All counters at this moment.
     pub fn metrics(&self) -> Metrics {
-        Metrics::read(&self.handle.sender.shared.counters, &self.handle.routes)
+        self.handle.metrics()
     }
 
     /// From the socket to the handler's call, over all routes; empty unless the client was built with
     /// [`measure_latency`](crate::ClientBuilder::measure_latency).
     pub fn latency(&self) -> Latency {
-        let recorders = self.handle.routes.iter().filter_map(|route| route.latency.as_ref());
-        Latency::merged(recorders.map(LatencyRecorder::snapshot))
+        let routes = self.handle.stats.routes();
+        Latency::merged(routes.iter().filter_map(|route| route.latency()).map(LatencyRecorder::snapshot))
     }
 
     /// From our ping frames to their pongs, over all sessions; empty unless the client was built with
@@ -171,6 +171,10 @@ impl Client {
 }
 
 impl Handle {
+    fn metrics(&self) -> Metrics {
+        Metrics::read(&self.sender.shared.counters, &self.stats, clock::to_ns(clock::now()))
+    }
+
     fn request_shutdown(&self) {
         // A client that never got to a loop, or whose loop is gone, has nothing to shut down.
         let _ = self.sender.command(Command::Shutdown(self.sender.shared.id));
@@ -210,7 +214,7 @@ impl Handle {
     fn await_end(&self, deadline: Instant) -> Result<bool> {
         let shared = &self.sender.shared;
         let loop_done = shared.wait_closed(deadline).is_ok();
-        let handlers_done = lock(&self.threads).join(deadline);
+        let handlers_done = self.threads.join(deadline);
         if let (true, true, Some(engine)) = (loop_done, self.private_engine, &self.engine) {
             engine.shutdown()?;
         }
@@ -220,12 +224,18 @@ impl Handle {
 
     fn report(&self, began: Instant, complete: bool) -> ShutdownReport {
         let shared = &self.sender.shared;
-        let metrics = Metrics::read(&shared.counters, &self.routes);
+        let metrics = self.metrics();
+        let waiting = |pulled: bool| -> u64 {
+            let routes = self.stats.routes();
+            routes.iter().filter(|route| route.pulled == pulled).map(|route| route.depth()).sum()
+        };
+        let abandoned: u64 = metrics.routes.iter().map(|route| route.abandoned).sum();
         ShutdownReport {
             reason: shared.ending().unwrap_or(DisconnectReason::Deadline("shutting down")),
             took: clock::now().duration_since(began),
             complete,
-            unhandled: metrics.routes.iter().map(|route| route.queued - route.handled).sum(),
+            unhandled: waiting(false) + abandoned + metrics.parse_backlog,
+            to_be_pulled: waiting(true),
             metrics,
         }
     }
@@ -269,6 +279,8 @@ pub struct ShutdownReport {
     /// Messages that had arrived and were not handled by the deadline, those that handlers were busy with included; 0 where
     /// `complete`.
     pub unhandled: u64,
+    /// Messages that wait in pull routes, where their receivers can still take them.
+    pub to_be_pulled: u64,
     /// The final counters.
     pub metrics: Metrics,
 }

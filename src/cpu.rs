@@ -69,7 +69,7 @@ impl Spinner {
             }
             Some(_) => {}
             None => {
-                log::warn!("thread {thread} spins and is not pinned: the scheduler may put two spinners on one core")
+                log::warn!("thread {thread} spins and is not pinned: the scheduler may put two spinners on one core");
             }
         }
         spinners.push(core);

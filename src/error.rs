@@ -213,6 +213,11 @@ pub enum DisconnectReason {
     PongTimeout,
     /// No data message came for the data-idle timeout.
     DataIdle,
+    /// The queue of a route was full, and its policy is to disconnect.
+    QueueFull {
+        /// The route, as its `Debug` prints it.
+        route: String,
+    },
     /// We shut the connection down.
     Shutdown,
 }
@@ -245,6 +250,7 @@ impl fmt::Display for DisconnectReason {
             }
             Self::PongTimeout => f.write_str("no pong in time"),
             Self::DataIdle => f.write_str("no data for too long"),
+            Self::QueueFull { route } => write!(f, "the queue of route {route} is full: its handler does not keep up"),
             Self::Shutdown => f.write_str("shut down"),
         }
     }

@@ -26,6 +26,30 @@ pub enum ConnectionEvent {
         /// sent after it never left, but for sends of inline handlers: those overtake what is queued.
         written_through: Option<SendId>,
     },
+    /// Messages of this route are missing here: its queue was full and its policy threw them away, or newer ones took their
+    /// place.
+    Dropped {
+        /// How many.
+        count: u64,
+    },
+    /// This route is stale: see [`RouteOptions::stale_after`](crate::RouteOptions::stale_after) and
+    /// [`max_queue_age`](crate::RouteOptions::max_queue_age).
+    Stale {
+        /// Which limit was crossed.
+        why: Staleness,
+    },
+    /// This route is stale no longer.
+    Fresh,
+}
+
+/// Which limit a stale route has crossed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Staleness {
+    /// The connection is live, and no message has come for this route for as long as this.
+    Silent(Duration),
+    /// The oldest message that is not handled yet has waited for as long as this.
+    Behind(Duration),
 }
 
 /// What [`Client::events`](crate::Client::events) tells: the connection's changes and the faults that were survived.
@@ -59,6 +83,30 @@ pub enum ClientEvent {
         route: String,
         /// The error or the panic's message.
         error: String,
+    },
+    /// A route has become stale; it counts for the halted flag from now on.
+    RouteStale {
+        /// The route, as its `Debug` prints it.
+        route: String,
+        /// Which limit was crossed.
+        why: Staleness,
+    },
+    /// A route is stale no longer.
+    RouteFresh {
+        /// The route, as its `Debug` prints it.
+        route: String,
+    },
+    /// A factory's route could not be started; its messages go to the default handler, or count as unrouted.
+    RouteFailed {
+        /// The route, as its `Debug` prints it.
+        route: String,
+        /// The error.
+        error: String,
+    },
+    /// A route was seen on two parser lanes: the router's `shard_key` splits it, and its order is not kept.
+    RouteOnTwoLanes {
+        /// The route, as its `Debug` prints it.
+        route: String,
     },
     /// A message had a route that nobody handles; it was dropped.
     Unrouted {

@@ -49,17 +49,62 @@ where
 
 /// What is known about a message when it is handled, and the way to answer it.
 pub struct Delivery<'a> {
-    stamps: Stamps,
-    epoch: u64,
-    connection: ConnectionId,
+    arrival: Arrival,
     outlet: &'a mut dyn Outlet,
 }
 
 impl<'a> Delivery<'a> {
-    pub(crate) fn new(origin: Origin, outlet: &'a mut dyn Outlet) -> Self {
-        Self { stamps: origin.stamps, epoch: origin.epoch, connection: origin.connection, outlet }
+    pub(crate) fn new(arrival: Arrival, outlet: &'a mut dyn Outlet) -> Self {
+        Self { arrival, outlet }
     }
 
+    /// When the message passed which point.
+    pub fn stamps(&self) -> Stamps {
+        self.arrival.stamps
+    }
+
+    /// The live spell that the message arrived in.
+    pub fn epoch(&self) -> u64 {
+        self.arrival.epoch
+    }
+
+    /// The connection that the message arrived on.
+    pub fn connection(&self) -> ConnectionId {
+        self.arrival.connection
+    }
+
+    /// Sends on the connection that the message came from, in its epoch: from an inline handler on the loop straight to the
+    /// socket, from any other thread through the command queue.
+    ///
+    /// # Errors
+    /// [`EpochChanged`](crate::HyperSocketError::EpochChanged) where that session is over,
+    /// [`NotConnected`](crate::HyperSocketError::NotConnected),
+    /// [`WriteBufferFull`](crate::HyperSocketError::WriteBufferFull).
+    pub fn send(&mut self, message: WsMessage<'_>) -> Result<SendId> {
+        self.outlet.send(message, self.arrival.epoch)
+    }
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("arrival", &self.arrival).finish_non_exhaustive()
+    }
+}
+
+/// A way back to the socket that a message came from.
+pub(crate) trait Outlet {
+    fn send(&mut self, message: WsMessage<'_>, epoch: u64) -> Result<SendId>;
+}
+
+/// Where and when a message came in: travels with it to its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    pub(crate) connection: ConnectionId,
+    pub(crate) epoch: u64,
+    pub(crate) stamps: Stamps,
+}
+
+impl Arrival {
     /// When the message passed which point.
     pub fn stamps(&self) -> Stamps {
         self.stamps
@@ -74,60 +119,31 @@ impl<'a> Delivery<'a> {
     pub fn connection(&self) -> ConnectionId {
         self.connection
     }
-
-    /// Sends on the connection that the message came from, in its epoch: from an inline handler straight to the socket,
-    /// from a handler thread through the command queue.
-    ///
-    /// # Errors
-    /// [`EpochChanged`](crate::HyperSocketError::EpochChanged) where that session is over,
-    /// [`NotConnected`](crate::HyperSocketError::NotConnected),
-    /// [`WriteBufferFull`](crate::HyperSocketError::WriteBufferFull).
-    pub fn send(&mut self, message: WsMessage<'_>) -> Result<SendId> {
-        self.outlet.send(message, self.epoch)
-    }
-}
-
-impl fmt::Debug for Delivery<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery")
-            .field("connection", &self.connection)
-            .field("epoch", &self.epoch)
-            .field("stamps", &self.stamps)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A way back to the socket that a message came from.
-pub(crate) trait Outlet {
-    fn send(&mut self, message: WsMessage<'_>, epoch: u64) -> Result<SendId>;
-}
-
-/// Where and when a message came in: travels with it to its handler.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
-    pub(crate) connection: ConnectionId,
-    pub(crate) epoch: u64,
-    pub(crate) stamps: Stamps,
 }
 
 /// When a message passed which point, on the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamps {
-    received: Instant,
+    /// As [`clock::to_ns`] counts: half the size of an `Instant` in every envelope.
+    received_ns: u64,
 }
 
 impl Stamps {
     pub(crate) fn new(received: Instant) -> Self {
-        Self { received }
+        Self { received_ns: clock::to_ns(received) }
+    }
+
+    pub(crate) fn received_ns(self) -> u64 {
+        self.received_ns
     }
 
     /// When the read that completed the message returned from the kernel; all messages of one read share it.
     pub fn received(&self) -> Instant {
-        self.received
+        clock::from_ns(self.received_ns)
     }
 
     /// The time from [`received`](Self::received) to now.
     pub fn age(&self) -> Duration {
-        clock::now().saturating_duration_since(self.received)
+        Duration::from_nanos(clock::to_ns(clock::now()).saturating_sub(self.received_ns))
     }
 }

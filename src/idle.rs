@@ -1,5 +1,6 @@
-//! What a thread does when a turn found no work: spin, yield or park. Pure: the time is a parameter.
+//! What a thread does when a turn found no work: spin, yield or park. The time is a parameter.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::cpu::SpinPermit;
@@ -35,9 +36,26 @@ impl Default for IdleStrategy {
     }
 }
 
+impl fmt::Display for IdleStrategy {
+    /// `busy-spin`, `adaptive (spin 250 µs)`, `park`; yields and the longest park only where they are not the default's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Backoff { spin, yields, max_park } = *self else {
+            return f.pad(if *self == Self::Park { "park" } else { "busy-spin" });
+        };
+        let mut words = format!("adaptive (spin {}", with_unit(spin));
+        if yields != 0 {
+            words += &format!(", {yields} yields");
+        }
+        if max_park != Duration::from_secs(1) {
+            words += &format!(", park {}", with_unit(max_park));
+        }
+        f.pad(&(words + ")"))
+    }
+}
+
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Idle {
+enum Idle {
     /// Look again at once.
     Spin,
     /// Give the processor away, then look again.
@@ -50,6 +68,8 @@ pub(crate) enum Idle {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     strategy: IdleStrategy,
+    /// The thread has a core of its own: a yield, which is a system call, would give it to nobody.
+    pinned: bool,
     permit: SpinPermit,
     last_arrival: Option<Instant>,
     /// Moving average of the gaps between arrivals, weight 1/8 for the newest.
@@ -60,12 +80,12 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    pub(crate) fn new(strategy: IdleStrategy) -> Self {
+    pub(crate) fn new(strategy: IdleStrategy, pinned: bool) -> Self {
         let mut permit = SpinPermit::default();
         if strategy == IdleStrategy::BusySpin {
             permit.force();
         }
-        Self { strategy, permit, last_arrival: None, mean_gap: GAP_AT_START, yielded: 0, in_gap: true }
+        Self { strategy, pinned, permit, last_arrival: None, mean_gap: GAP_AT_START, yielded: 0, in_gap: true }
     }
 
     /// Work came.
@@ -79,8 +99,18 @@ impl Waiter {
         self.in_gap = false;
     }
 
-    /// No work was found: what to do before the next look.
-    pub(crate) fn idle(&mut self, now: Instant) -> Idle {
+    /// No work was found: waits here for a moment, or says how long to sleep.
+    pub(crate) fn pause(&mut self, now: Instant) -> Option<Duration> {
+        match self.idle(now) {
+            Idle::Yield if !self.pinned => std::thread::yield_now(),
+            Idle::Spin | Idle::Yield => std::hint::spin_loop(),
+            Idle::Park(longest) => return Some(longest),
+        }
+        None
+    }
+
+    /// What to do before the next look.
+    fn idle(&mut self, now: Instant) -> Idle {
         self.in_gap = true;
         match self.strategy {
             IdleStrategy::BusySpin => Idle::Spin,
@@ -102,6 +132,13 @@ impl Waiter {
     }
 }
 
+/// `250 µs`, where `Duration`'s own words have no blank.
+fn with_unit(time: Duration) -> String {
+    let words = format!("{time:?}");
+    let unit = words.find(char::is_alphabetic).unwrap_or(words.len());
+    format!("{} {}", &words[..unit], &words[unit..])
+}
+
 /// No gap counts for more than this, so that a feed that wakes up is believed after some twenty messages.
 const GAP_AT_START: Duration = Duration::from_millis(2);
 /// Three average gaps without an arrival: the burst is over. Measured: 0.21 to 0.31 of an async client's median.
@@ -114,7 +151,7 @@ mod tests {
     use super::*;
 
     fn settled(gap: Duration) -> (Waiter, Instant) {
-        let mut waiter = Waiter::new(IdleStrategy::default());
+        let mut waiter = Waiter::new(IdleStrategy::default(), false);
         let mut now = Instant::now();
         for _ in 0..64 {
             waiter.idle(now);
@@ -141,7 +178,18 @@ mod tests {
 
     #[test]
     fn busy_spin_never_sleeps() {
-        let mut waiter = Waiter::new(IdleStrategy::BusySpin);
+        let mut waiter = Waiter::new(IdleStrategy::BusySpin, false);
         assert_eq!(waiter.idle(Instant::now()), Idle::Spin);
+    }
+
+    #[test]
+    fn a_strategy_says_in_few_words_how_it_waits() {
+        assert_eq!(IdleStrategy::BusySpin.to_string(), "busy-spin");
+        assert_eq!(IdleStrategy::Park.to_string(), "park");
+        assert_eq!(IdleStrategy::default().to_string(), "adaptive (spin 250 µs)");
+        let (spin, max_park) = (Duration::from_micros(1_500), Duration::from_millis(20));
+        let own = IdleStrategy::Backoff { spin, yields: 4, max_park };
+        assert_eq!(own.to_string(), "adaptive (spin 1.5 ms, 4 yields, park 20 ms)");
+        assert_eq!(format!("{:>6}|", IdleStrategy::Park), "  park|");
     }
 }

@@ -52,7 +52,7 @@
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | hold many clients | [`ClientManager`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
-//! | decide what runs where | [`Engine`], [`ThreadOptions`], [`EventLoop`], [`IdleStrategy`] |
+//! | decide what runs where | [`CorePlan`], [`Engine`], [`ThreadOptions`], [`EventLoop`], [`IdleStrategy`] |
 //! | move over from an async client | [`guide::moving_over`] |
 //! | test against a venue of your own | the `simulator` module (feature `simulator`) |
 //!
@@ -84,6 +84,7 @@
 //! | `native-roots` | | the host's root certificates |
 //! | `platform-verifier` | | certificates judged by the platform |
 //! | `serde_json` | yes | `?` on serde_json errors in routers and handlers |
+//! | `toml` | | [`CorePlan`] from a TOML file |
 //! | `simulator` | | a scripted venue on loopback, for tests |
 //!
 //! # Logging
@@ -96,10 +97,12 @@
 
 mod assemble;
 mod auth;
+mod bell;
 mod builder;
 mod client;
 mod clock;
 mod config;
+mod core_plan;
 mod cpu;
 mod ctrl_c;
 mod engine;
@@ -133,11 +136,12 @@ mod transport;
 pub use auth::{AuthProvider, AuthVerdict};
 pub use builder::{ClientBuilder, HasRouter, HasUrl, NoRouter, NoUrl, builder};
 pub use client::{Client, Events, ShutdownReport};
+pub use core_plan::{CorePlan, PlanWarning};
 pub use ctrl_c::CtrlC;
 pub use engine::{Engine, EngineBuilder, EventLoop};
 pub use error::{DisconnectReason, HyperSocketError, Result};
-pub use event::{ClientEvent, ConnectionEvent};
-pub use handler::{Delivery, MessageHandler, Stamps};
+pub use event::{ClientEvent, ConnectionEvent, Staleness};
+pub use handler::{Arrival, Delivery, MessageHandler, Stamps};
 pub use headers::{HeaderProvider, Headers};
 pub use idle::IdleStrategy;
 pub use ids::{ConnectionId, SendId};
@@ -145,9 +149,10 @@ pub use manager::{ClientManager, ManagerEvents};
 pub use message::WsMessage;
 pub use metrics::{Latency, Metrics, RouteMetrics};
 pub use passive_ping::{JsonPassivePing, PassivePingDetector, TextPassivePing};
+pub use pipeline::{HandlerThread, Overflow, Pulled, RouteReceiver};
 pub use reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
 pub use router::{MessageRouter, Parsed, Scratch, Sequence, SubscriptionReply};
-pub use routing::{RouteOptions, Routing};
+pub use routing::{NewRoute, RouteOptions, Routing};
 pub use rustls;
 pub use sender::Sender;
 pub use sources::{IntoSubscription, IntoUrl};

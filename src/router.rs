@@ -8,8 +8,9 @@ use crate::message::WsMessage;
 
 /// Parses raw messages and says which route each belongs to.
 ///
-/// All methods run on the thread that reads the socket, one message at a time and in the order of arrival. A method that
-/// errs or panics costs that one message: it is counted, reported as an event, and the connection goes on.
+/// `shard_key` and `subscription_reply` run on the loop, which reads the socket. All others run on the loop, too, or on
+/// the parser lanes of an engine that has some; there, several messages of different shard keys may be parsed at once. A
+/// method that errs or panics costs that one message: it is counted, reported as an event, and the connection goes on.
 pub trait MessageRouter: Send + Sync + 'static {
     /// What handlers get. Keep it small: it is moved through a queue.
     type Message: Send + Debug + 'static;
@@ -36,7 +37,8 @@ pub trait MessageRouter: Send + Sync + 'static {
     }
 
     /// Splits one connection over parser lanes: raw messages with the same key stay in order. All messages of one route
-    /// must give the same key. By default there is one key for all.
+    /// must give the same key, or its order is lost (`lane_violations` in the metrics counts it). Called for each message, on
+    /// the loop, so it should look at few bytes. By default there is one key for all.
     fn shard_key(&self, _raw: &WsMessage<'_>) -> u64 {
         0
     }

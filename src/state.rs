@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) round_trips: LatencyRecorder,
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
     pub(crate) halted: Mutex<Vec<HaltedMember>>,
+    /// A route is stale; changed under the lock of `halted`.
+    stale: AtomicBool,
     /// What the venue chose at the last upgrade.
     pub(crate) subprotocol: Mutex<Option<String>>,
 }
@@ -80,6 +82,7 @@ impl Shared {
             round_trips: LatencyRecorder::default(),
             events: bounded(EVENTS_BOUND),
             halted: Mutex::default(),
+            stale: AtomicBool::new(false),
             subprotocol: Mutex::new(None),
         })
     }
@@ -99,7 +102,7 @@ impl Shared {
         // that who joins a flag meanwhile joins with the state that the flag has been told.
         let mut members = lock(&self.halted);
         for member in members.iter_mut() {
-            member.set_down(state.is_down());
+            member.set_down(self.halts(state));
         }
         self.state.store(packed, Ordering::Release);
         drop(members);
@@ -111,7 +114,21 @@ impl Shared {
     pub(crate) fn join_halted_flag(&self, flag: &Arc<AtomicBool>) {
         let mut members = lock(&self.halted);
         if !members.iter().any(|member| member.is_of(flag)) {
-            members.push(HaltedMember::join(flag, self.state().0.is_down()));
+            members.push(HaltedMember::join(flag, self.halts(self.state().0)));
+        }
+    }
+
+    /// Whether the client counts as down in this state.
+    fn halts(&self, state: ClientState) -> bool {
+        state.is_down() || state == ClientState::Live && self.stale.load(Ordering::Acquire)
+    }
+
+    /// The loop tells whether a route is stale.
+    pub(crate) fn set_stale(&self, stale: bool) {
+        let mut members = lock(&self.halted);
+        if self.stale.swap(stale, Ordering::AcqRel) != stale {
+            let halts = self.halts(self.state().0);
+            members.iter_mut().for_each(|member| member.set_down(halts));
         }
     }
 

@@ -1,11 +1,16 @@
-//! Starting a thread of the engine: named, pinned, with a stack of its size, and marked as ours.
+//! A thread of the engine: how it is described, how it is started, and the duty cycle that it runs.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crate::cpu::{self, Pin};
+use crossbeam_utils::sync::{Parker, Unparker};
+
+use crate::bell::{Bell, Wake};
+use crate::clock;
+use crate::cpu::{Pin, Spinner};
 use crate::error::Result;
-use crate::idle::IdleStrategy;
+use crate::idle::{IdleStrategy, Waiter};
 use crate::own_thread;
 
 /// One thread: its name, its core, how it waits, its stack. For a loop, a parser lane or a handler thread.
@@ -65,6 +70,10 @@ impl ThreadOptions {
         self.pin
     }
 
+    pub(crate) fn stack_size(&self) -> Option<usize> {
+        self.stack_bytes
+    }
+
     pub(crate) fn idle_strategy(&self) -> IdleStrategy {
         self.idle
     }
@@ -77,8 +86,8 @@ impl ThreadOptions {
         self.pin.check()
     }
 
-    /// Starts a thread that runs `body`; `name` where the options give none. `body` is told whether it has a core of its own.
-    pub(crate) fn start(&self, name: &str, body: impl FnOnce(Pinned) + Send + 'static) -> io::Result<JoinHandle<()>> {
+    /// Starts a thread that runs `body`; `name` where the options give none.
+    pub(crate) fn start(&self, name: &str, body: impl FnOnce(Waiter) + Send + 'static) -> io::Result<JoinHandle<()>> {
         let name = self.name.clone().unwrap_or_else(|| name.to_owned());
         let mut builder = Builder::new().name(name.clone());
         if let Some(bytes) = self.stack_bytes {
@@ -89,15 +98,11 @@ impl ThreadOptions {
             own_thread::mark();
             // Threads inherit masks, so each pins itself, after all that it starts from.
             let pinned = pin.apply(&name);
-            let _spinning = (idle == IdleStrategy::BusySpin).then(|| cpu::Spinner::new(&name, pinned));
-            body(Pinned(pinned.is_some()));
+            let _spinner = (idle == IdleStrategy::BusySpin).then(|| Spinner::new(&name, pinned));
+            body(Waiter::new(idle, pinned.is_some()));
         })
     }
 }
-
-/// Whether a thread has been pinned.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pinned(pub(crate) bool);
 
 impl Default for ThreadOptions {
     fn default() -> Self {
@@ -108,5 +113,68 @@ impl Default for ThreadOptions {
 impl From<usize> for ThreadOptions {
     fn from(core: usize) -> Self {
         Self::new().core(core)
+    }
+}
+
+/// Rings for a thread that parks.
+pub(crate) type ThreadBell = Bell<Unparker>;
+
+impl Wake for Unparker {
+    fn wake(&self) {
+        self.unpark();
+    }
+}
+
+/// A bell, and the place where its one thread sleeps.
+pub(crate) fn bell() -> (Arc<ThreadBell>, Parker) {
+    let parker = Parker::new();
+    (Arc::new(Bell::new(parker.unparker().clone())), parker)
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There was nothing to do.
+    Idle,
+    /// Something was done, and there may be more.
+    Worked,
+    /// Nothing will follow.
+    Done,
+}
+
+/// Work that a thread does turn by turn.
+pub(crate) trait Agent {
+    /// Does what there is to do now, within bounds. Never waits.
+    fn turn(&mut self) -> Turn;
+}
+
+/// The duty cycle: turns until the agent is done, and waits between turns that found nothing.
+pub(crate) fn run(agent: &mut impl Agent, bell: &ThreadBell, parker: &Parker, mut waiter: Waiter) {
+    let mut waiting = true;
+    loop {
+        match agent.turn() {
+            Turn::Done => return,
+            // Only what ends a wait tells of gaps: reading the clock in a burst would be for nothing.
+            Turn::Worked if !std::mem::take(&mut waiting) => {}
+            Turn::Worked => waiter.worked(clock::now()),
+            Turn::Idle => {
+                waiting = true;
+                let Some(longest) = waiter.pause(clock::now()) else { continue };
+                bell.announce_sleep();
+                let turn = agent.turn();
+                if turn == Turn::Idle {
+                    parker.park_timeout(longest);
+                }
+                bell.woke();
+                match turn {
+                    Turn::Done => return,
+                    Turn::Worked => {
+                        waiting = false;
+                        waiter.worked(clock::now());
+                    }
+                    Turn::Idle => {}
+                }
+            }
+        }
     }
 }

@@ -92,7 +92,7 @@ struct Feed {
     /// Behind those.
     messages: u64,
     tls: bool,
-    options: RouteOptions,
+    options: RouteOptions<u64>,
     latency: bool,
 }
 

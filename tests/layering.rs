@@ -11,13 +11,13 @@ const LAYERS: &[&[&str]] = &[
     // Words, numbers and the time.
     &["clock", "config", "error", "ids", "message", "reconnect", "sync"],
     // What users implement, and what threads are told.
-    &["auth", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
+    &["auth", "bell", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
     &["handler", "idle", "passive_ping", "state"],
     &["thread"],
     // The three parts of a connection: when, what and how. They never name each other; `engine` introduces them.
     &["lifecycle", "pipeline", "transport"],
     &["engine"],
-    &["sender"],
+    &["core_plan", "sender"],
     &["client", "routing", "sources"],
     // What users meet first; `guide` is text alone.
     &["builder", "ctrl_c", "guide", "manager"],

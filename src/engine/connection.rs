@@ -9,12 +9,13 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::desk::Desk;
-use super::linger::Linger;
+use super::linger::{AFTER_VIOLATION, Linger};
 use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget};
 use super::offload::Job;
 use super::plan::{NewConnection, Prepared, Way};
 use super::resolver::Source;
 use super::session::{Session, Settled};
+use super::stale::StaleWatch;
 use crate::clock;
 use crate::config::Limits;
 use crate::error::{DisconnectReason, HyperSocketError};
@@ -50,6 +51,7 @@ pub(super) struct Connection {
     limits: Limits,
     tokens: DialTokens,
     shutdown_flag: Option<Arc<AtomicBool>>,
+    stale: StaleWatch,
     /// The offload threads have yet to answer this client, whichever dial it was that asked.
     asking: bool,
 }
@@ -71,6 +73,7 @@ impl Connection {
             ping: None,
             verdict: None,
             write_error: None,
+            live_since: None,
         };
         let mut connection = Self {
             session,
@@ -82,6 +85,7 @@ impl Connection {
             limits,
             tokens,
             shutdown_flag: new.shutdown_flag,
+            stale: StaleWatch::new(new.stats, desk.now),
             asking: false,
         };
         connection.perform(desk);
@@ -105,10 +109,11 @@ impl Connection {
     /// When [`on_deadline`](Self::on_deadline) is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let lifecycle = self.session.lifecycle.poll_timeout();
-        match &self.link {
+        let own = match &self.link {
             Link::Dialing(dialing) => lifecycle.map(|deadline| deadline.min(dialing.dial.poll_timeout())),
             _ => lifecycle,
-        }
+        };
+        [own, self.stale.next_look()].into_iter().flatten().min()
     }
 
     /// A connect may have ended.
@@ -149,7 +154,9 @@ impl Connection {
                 let received = clock::now();
                 self.session.shared.counters.bytes_received.add(fill.bytes as u64);
                 self.session.lifecycle.handle_input(received, Input::Received);
-                open.advance(&mut self.session, &mut self.out, buffer, self.limits, received).err()
+                let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, received).err();
+                self.session.pipeline.read_done();
+                ending
             } else {
                 None
             };
@@ -219,6 +226,9 @@ impl Connection {
 
     /// A deadline has come.
     pub(super) fn on_deadline(&mut self, desk: &mut Desk) {
+        if self.stale.next_look().is_some_and(|due| desk.now >= due) {
+            self.look_for_stale_routes(desk.now);
+        }
         if let Link::Dialing(dialing) = &mut self.link {
             let progress = dialing.dial.handle_timeout(&desk.registry, desk.now);
             self.on_dial(progress, desk.now);
@@ -243,6 +253,20 @@ impl Connection {
         self.flush();
         // Nothing came for as long as a ping waits: memory kept for bursts can go.
         self.tail.shrink_if_empty(0);
+    }
+
+    fn look_for_stale_routes(&mut self, now: Instant) {
+        let session = &mut self.session;
+        for (route, why) in self.stale.look(now, session.live_since) {
+            let event = why.map_or(ConnectionEvent::Fresh, |why| ConnectionEvent::Stale { why });
+            session.pipeline.route_event(&route, &event);
+            let route = route.name.clone();
+            session.shared.report(|| match why {
+                Some(why) => ClientEvent::RouteStale { route, why },
+                None => ClientEvent::RouteFresh { route },
+            });
+        }
+        session.shared.set_stale(self.stale.any_stale());
     }
 
     /// The offload thread's answer.
@@ -273,6 +297,22 @@ impl Connection {
             return self.out.mark(Some(id), bytes);
         }
         self.session.drop_send(id, bytes);
+    }
+
+    /// A route's queue is full, and its policy is to end the session of `epoch`.
+    pub(super) fn sever(&mut self, desk: &mut Desk, epoch: u64, route: String) {
+        let live = matches!(self.session.lifecycle.phase(), Phase::Live(_));
+        if !live || self.session.lifecycle.epoch() != epoch {
+            return;
+        }
+        if let Some(websocket) = self.link.websocket() {
+            websocket.close(NORMAL_CLOSURE, "", &mut self.out);
+        }
+        self.farewell = Some(AFTER_VIOLATION);
+        self.flush();
+        let reason = DisconnectReason::QueueFull { route };
+        self.session.lifecycle.handle_input(desk.now, Input::Disconnected(reason));
+        self.perform(desk);
     }
 
     /// The user wants to stop.

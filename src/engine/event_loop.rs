@@ -218,6 +218,11 @@ impl EventLoop {
                         shared.drop_send(message.as_bytes().len());
                     }
                 }
+                Command::Sever { connection, epoch, route } => {
+                    if let Some(&slot) = self.slots.get(&connection) {
+                        self.with(slot, |connection, desk| connection.sever(desk, epoch, route));
+                    }
+                }
                 Command::Shutdown(connection) => {
                     if let Some(&slot) = self.slots.get(&connection) {
                         self.with(slot, Connection::shut_down);

@@ -12,6 +12,7 @@ mod ready;
 mod resolver;
 mod runner;
 mod session;
+mod stale;
 mod token;
 
 pub(crate) use command::{Command, CommandSender};

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::headers::HeaderProvider;
 use crate::lifecycle::FirstDial;
 use crate::message::WsMessage;
+use crate::metrics::PipelineStats;
 use crate::passive_ping::PassivePingDetector;
 use crate::pipeline::Pipeline;
 use crate::reconnect::ReconnectionStrategy;
@@ -24,6 +25,7 @@ pub(crate) struct NewConnection {
     pub(crate) strategy: Box<dyn ReconnectionStrategy>,
     pub(crate) first_dial: FirstDial,
     pub(crate) pipeline: Box<dyn Pipeline>,
+    pub(crate) stats: Arc<PipelineStats>,
     pub(crate) plan: Plan,
     pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
 }

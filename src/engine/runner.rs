@@ -8,10 +8,11 @@ use super::command::{Command, CommandSender};
 use super::event_loop::EventLoop;
 use crate::clock;
 use crate::error::{HyperSocketError, Result};
-use crate::idle::{Idle, IdleStrategy, Waiter};
+use crate::idle::{IdleStrategy, Waiter};
 use crate::own_thread;
+use crate::pipeline::LanePool;
 use crate::sync::lock;
-use crate::thread::{Pinned, ThreadOptions};
+use crate::thread::ThreadOptions;
 
 /// A thread that runs an [`EventLoop`] for any number of clients. Cheap to clone; all clones are the same engine.
 ///
@@ -24,17 +25,18 @@ pub struct Engine {
 
 struct Running {
     commands: CommandSender,
+    lanes: Option<LanePool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Engine {
     /// Describes an engine; [`EngineBuilder::start`] starts it.
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { thread: ThreadOptions::new() }
+        EngineBuilder { thread: ThreadOptions::new(), lanes: Vec::new() }
     }
 
-    /// Closes all clients, each with a Close frame and its `close_timeout`, and waits until the thread has ended. Handler
-    /// threads are not waited for: [`Client::shutdown`](crate::Client::shutdown) does that. A second call does nothing.
+    /// Closes all clients, each with a Close frame and its `close_timeout`, and waits until the thread has ended, and its
+    /// parser lanes have parsed what they had. Handler threads are not waited for: [`Client::shutdown`](crate::Client::shutdown) does that. A second call does nothing.
     ///
     /// # Errors
     /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine;
@@ -43,10 +45,18 @@ impl Engine {
         own_thread::refuse("Engine::shutdown")?;
         // The loop may be gone already, and then there is nobody to tell.
         let _ = self.running.commands.send(Command::Stop);
-        match lock(&self.running.thread).take() {
+        let ended = match lock(&self.running.thread).take() {
             Some(thread) => thread.join().map_err(|_| HyperSocketError::from("the engine's loop had panicked")),
             None => Ok(()),
+        };
+        if let Some(lanes) = &self.running.lanes {
+            lanes.join();
         }
+        ended
+    }
+
+    pub(crate) fn lanes(&self) -> Option<&LanePool> {
+        self.running.lanes.as_ref()
     }
 
     pub(crate) fn sender(&self) -> &CommandSender {
@@ -71,6 +81,7 @@ impl fmt::Debug for Engine {
 #[must_use = "an engine runs only once started"]
 pub struct EngineBuilder {
     thread: ThreadOptions,
+    lanes: Vec<ThreadOptions>,
 }
 
 impl EngineBuilder {
@@ -110,7 +121,16 @@ impl EngineBuilder {
         self
     }
 
-    /// Starts the thread.
+    /// Parses on threads of their own, in place of the loop: one lane for each entry, a core number or
+    /// [`ThreadOptions`]. Each connection has its lane, in turn; a router's [`shard_key`](crate::MessageRouter::shard_key)
+    /// splits one connection over several. Each message is copied once on its way there, so lanes pay where parsing costs
+    /// more than a few microseconds, or must not delay other connections. Inline handlers run on the lanes then.
+    pub fn lanes<T: Into<ThreadOptions>>(mut self, lanes: impl IntoIterator<Item = T>) -> Self {
+        self.lanes = lanes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Starts the thread, and those of the lanes.
     ///
     /// # Errors
     /// [`CoreUnavailable`](HyperSocketError::CoreUnavailable), and [`Io`](HyperSocketError::Io) where the system gives no
@@ -119,25 +139,18 @@ impl EngineBuilder {
         self.thread.check()?;
         let event_loop = EventLoop::new()?;
         let commands = event_loop.sender().clone();
-        let idle = self.thread.idle_strategy();
-        let thread = self.thread.start("hs-loop", move |pinned| run(event_loop, idle, pinned))?;
-        Ok(Engine { running: Arc::new(Running { commands, thread: Mutex::new(Some(thread)) }) })
+        let lanes = if self.lanes.is_empty() { None } else { Some(LanePool::start(&self.lanes)?) };
+        let thread = self.thread.start("hs-loop", move |waiter| run(event_loop, waiter))?;
+        Ok(Engine { running: Arc::new(Running { commands, lanes, thread: Mutex::new(Some(thread)) }) })
     }
 }
 
-fn run(mut event_loop: EventLoop, idle: IdleStrategy, Pinned(pinned): Pinned) {
-    let mut waiter = Waiter::new(idle);
+fn run(mut event_loop: EventLoop, mut waiter: Waiter) {
     while !event_loop.is_done() {
         if event_loop.turn() > 0 {
             waiter.worked(clock::now());
-            continue;
-        }
-        match waiter.idle(clock::now()) {
-            Idle::Spin => std::hint::spin_loop(),
-            // A pinned thread has its core for itself, and a yield is a system call.
-            Idle::Yield if pinned => std::hint::spin_loop(),
-            Idle::Yield => std::thread::yield_now(),
-            Idle::Park(longest) => event_loop.wait(longest),
+        } else if let Some(longest) = waiter.pause(clock::now()) {
+            event_loop.wait(longest);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use crate::auth::AuthVerdict;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::{ClientEvent, ConnectionEvent};
-use crate::handler::{Origin, Outlet, Stamps};
+use crate::handler::{Arrival, Outlet, Stamps};
 use crate::ids::SendId;
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub(super) verdict: Option<DisconnectReason>,
     /// Writing failed. Reading goes on to the end, since what the kernel has acknowledged is ours to deliver.
     pub(super) write_error: Option<io::Error>,
+    /// When the current live spell began.
+    pub(super) live_since: Option<Instant>,
 }
 
 impl Session {
@@ -86,11 +88,11 @@ impl Session {
         self.lifecycle.handle_input(received, Input::Data);
         // Before acceptance, messages belong to the epoch that the acceptance will begin.
         let epoch = self.lifecycle.epoch() + u64::from(authenticating);
-        let origin = Origin { connection: self.shared.id, epoch, stamps: Stamps::new(received) };
+        let arrival = Arrival { connection: self.shared.id, epoch, stamps: Stamps::new(received) };
         let live = self.lifecycle.session_open();
         let Self { pipeline, shared, settled, write_error, .. } = self;
         let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, epoch, live };
-        pipeline.deliver(message, origin, &mut outlet);
+        pipeline.deliver(message, arrival, &mut outlet);
     }
 
     /// Lets the auth provider judge; true where the message was meant for it.
@@ -122,7 +124,7 @@ impl Session {
         }));
         // A detector that panics has not recognised a ping: the message goes on to the router.
         answered.unwrap_or_else(|_| {
-            self.shared.counters.parse_panics.add(1);
+            self.shared.counters.raw_panics.add(1);
             self.shared.report(|| ClientEvent::ParseFailed { error: "passive ping detector panicked".to_owned() });
             false
         })
@@ -144,7 +146,7 @@ impl Session {
                     writer.send(&message);
                 }
             }
-            Action::GoLive { epoch } => self.go_live(*epoch, writer),
+            Action::GoLive { epoch } => self.go_live(now, *epoch, writer),
             Action::SendHeartbeat => {
                 if let Some(heartbeat) = &self.plan.heartbeat {
                     send_own(heartbeat, writer);
@@ -159,12 +161,13 @@ impl Session {
         }
     }
 
-    fn go_live(&mut self, epoch: u64, writer: &mut FrameWriter<'_>) {
+    fn go_live(&mut self, now: Instant, epoch: u64, writer: &mut FrameWriter<'_>) {
         log::info!("client {}: live, epoch {epoch}", self.shared.id);
         if epoch > 1 {
             self.shared.counters.reconnects.add(1);
         }
         self.settled.begin_session();
+        self.live_since = Some(now);
         self.tell(ConnectionEvent::Live { epoch });
         for subscription in &self.subscriptions {
             send_own(subscription, writer);
@@ -173,6 +176,9 @@ impl Session {
 
     /// Tells the handlers, each in its own queue, and whoever listens to the client.
     pub(super) fn tell(&mut self, event: ConnectionEvent) {
+        if matches!(event, ConnectionEvent::Lost { .. }) {
+            self.live_since = None;
+        }
         // First the state, or a handler that answers `Live` could be told that nothing is live.
         self.publish_state();
         self.pipeline.event(&event);

@@ -1,12 +1,18 @@
 //! Counters with one writer each, readable at any time without stopping anyone.
 
 mod latency;
+mod route;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub use latency::Latency;
 pub(crate) use latency::LatencyRecorder;
+pub use route::RouteMetrics;
+pub(crate) use route::{RouteStats, StaleLimits};
+
+use crate::sync::lock;
 
 /// A count that one thread at a time writes and any thread reads.
 #[derive(Debug, Default)]
@@ -16,6 +22,11 @@ impl Counter {
     /// Adds; only the one writer may call this, which saves the locked instruction.
     pub(crate) fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Release);
+    }
+
+    /// Only the one writer may call this.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
     }
 
     /// Adds from any thread.
@@ -43,45 +54,62 @@ pub(crate) struct ConnectionCounters {
     pub(crate) pings_answered: Counter,
     pub(crate) passive_pings_answered: Counter,
     pub(crate) auth_messages: Counter,
-    pub(crate) parsed: Counter,
-    pub(crate) parse_errors: Counter,
-    pub(crate) parse_panics: Counter,
-    pub(crate) skipped: Counter,
-    pub(crate) unrouted: Counter,
+    /// Panics of what looks at raw messages: a passive ping detector, a router's `shard_key`.
+    pub(crate) raw_panics: Counter,
     /// Written by every thread that reports an event.
     pub(crate) events_dropped: Counter,
 }
 
-/// The counters of one route: `queued` written by the parsing thread, the rest by the handler's.
+/// The counters of one parse site: the loop's, or one lane's.
 #[derive(Debug, Default)]
-pub(crate) struct RouteCounters {
-    pub(crate) queued: Counter,
-    pub(crate) handled: Counter,
+pub(crate) struct ParseCounters {
+    /// Raw messages taken, whatever came of them.
+    pub(crate) taken: Counter,
+    pub(crate) parsed: Counter,
     pub(crate) errors: Counter,
     pub(crate) panics: Counter,
-    pub(crate) abandoned: Counter,
+    pub(crate) skipped: Counter,
+    pub(crate) unrouted: Counter,
+    pub(crate) lane_violations: Counter,
 }
 
-impl RouteCounters {
-    /// Messages queued and neither handled nor abandoned. `handled` is read first, so that it is never too small.
-    pub(crate) fn depth(&self) -> u64 {
-        let done = self.handled.get() + self.abandoned.get();
-        self.queued.get().saturating_sub(done)
+/// Everything that is counted between the socket and the handlers of one client.
+#[derive(Debug, Default)]
+pub(crate) struct PipelineStats {
+    /// Raw messages that the loop gave to the lanes.
+    pub(crate) handed_to_lanes: Counter,
+    sites: Mutex<Vec<Arc<ParseCounters>>>,
+    /// Grows where a factory makes routes.
+    routes: Mutex<Vec<Arc<RouteStats>>>,
+    /// The shortest staleness limit of any route, in nanoseconds; 0: there is none.
+    shortest_limit_ns: AtomicU64,
+}
+
+impl PipelineStats {
+    pub(crate) fn add_site(&self) -> Arc<ParseCounters> {
+        let site = Arc::<ParseCounters>::default();
+        lock(&self.sites).push(Arc::clone(&site));
+        site
     }
-}
 
-/// A route's name and counters, shared by its two ends and the client.
-#[derive(Debug)]
-pub(crate) struct RouteStats {
-    pub(crate) name: String,
-    pub(crate) counters: RouteCounters,
-    pub(crate) latency: Option<LatencyRecorder>,
-}
+    pub(crate) fn add_route(&self, route: &Arc<RouteStats>) {
+        if let Some(limit) = route.limits.shortest() {
+            let ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+            let shorter = |known| (known == 0 || ns < known).then_some(ns.max(1));
+            // An error only says that a shorter one is known already.
+            let _ = self.shortest_limit_ns.fetch_update(Ordering::AcqRel, Ordering::Acquire, shorter);
+        }
+        lock(&self.routes).push(Arc::clone(route));
+    }
 
-impl RouteStats {
-    pub(crate) fn new(name: String, measure_latency: bool) -> Arc<Self> {
-        let latency = measure_latency.then(LatencyRecorder::default);
-        Arc::new(Self { name, counters: RouteCounters::default(), latency })
+    /// The shortest time after which any route could be stale.
+    pub(crate) fn shortest_limit(&self) -> Option<Duration> {
+        let ns = self.shortest_limit_ns.load(Ordering::Acquire);
+        (ns > 0).then(|| Duration::from_nanos(ns))
+    }
+
+    pub(crate) fn routes(&self) -> Vec<Arc<RouteStats>> {
+        lock(&self.routes).clone()
     }
 }
 
@@ -117,14 +145,20 @@ pub struct Metrics {
     pub messages_parsed: u64,
     /// Messages that the router could not parse.
     pub parse_errors: u64,
-    /// Messages at which the router panicked.
+    /// Messages at which the router, or the passive ping detector, panicked.
     pub parse_panics: u64,
     /// Messages that the router skipped on purpose.
     pub skipped: u64,
     /// Typed messages of a route without a handler; they were dropped.
     pub unrouted: u64,
+    /// Raw messages that wait for a parser lane; 0 without lanes.
+    pub parse_backlog: u64,
+    /// Messages whose route was seen on two lanes: the router's `shard_key` splits a route, and its order is not kept.
+    pub lane_violations: u64,
     /// Messages handled, over all routes; those that erred or panicked count too.
     pub messages_handled: u64,
+    /// Messages that a queue's policy threw away or replaced by newer ones, over all routes.
+    pub messages_dropped: u64,
     /// Handler calls that returned an error.
     pub handler_errors: u64,
     /// Handler calls that panicked.
@@ -135,34 +169,21 @@ pub struct Metrics {
     pub routes: Vec<RouteMetrics>,
 }
 
-/// The counters of one route at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RouteMetrics {
-    /// The route key, as its `Debug` prints it; `default` for the default handler.
-    pub route: String,
-    /// Messages put into the route's queue.
-    pub queued: u64,
-    /// Messages taken out and handled.
-    pub handled: u64,
-    /// Messages waiting in the queue or being handled.
-    pub depth: u64,
-    /// Handler calls that returned an error.
-    pub errors: u64,
-    /// Handler calls that panicked.
-    pub panics: u64,
-    /// Messages thrown away because the caller's shutdown deadline passed.
-    pub abandoned: u64,
-}
-
 impl Metrics {
-    pub(crate) fn read(connection: &ConnectionCounters, routes: &[Arc<RouteStats>]) -> Self {
-        let routes: Vec<_> = routes.iter().map(|route| RouteMetrics::read(route)).collect();
+    pub(crate) fn read(connection: &ConnectionCounters, pipeline: &PipelineStats, now_ns: u64) -> Self {
+        let routes: Vec<_> = pipeline.routes().iter().map(|route| RouteMetrics::of(route, now_ns)).collect();
         let sum = |field: fn(&RouteMetrics) -> u64| routes.iter().map(field).sum();
+        let sites = lock(&pipeline.sites).clone();
+        let parse = |field: fn(&ParseCounters) -> &Counter| -> u64 { sites.iter().map(|site| field(site).get()).sum() };
+        // Read in this order, so that a message on its way counts once.
+        let taken = parse(|site| &site.taken);
+        let parse_backlog = pipeline.handed_to_lanes.get().saturating_sub(taken);
         Self {
             messages_handled: sum(|route| route.handled),
+            messages_dropped: sum(|route| route.dropped),
             handler_errors: sum(|route| route.errors),
             handler_panics: sum(|route| route.panics),
+            parse_backlog,
             dials: connection.dials.get(),
             resolve_fallbacks: connection.resolve_fallbacks.get(),
             providers_abandoned: connection.providers_abandoned.get(),
@@ -175,28 +196,14 @@ impl Metrics {
             pings_answered: connection.pings_answered.get(),
             passive_pings_answered: connection.passive_pings_answered.get(),
             auth_messages: connection.auth_messages.get(),
-            messages_parsed: connection.parsed.get(),
-            parse_errors: connection.parse_errors.get(),
-            parse_panics: connection.parse_panics.get(),
-            skipped: connection.skipped.get(),
-            unrouted: connection.unrouted.get(),
+            messages_parsed: parse(|site| &site.parsed),
+            parse_errors: parse(|site| &site.errors),
+            parse_panics: parse(|site| &site.panics) + connection.raw_panics.get(),
+            skipped: parse(|site| &site.skipped),
+            unrouted: parse(|site| &site.unrouted),
+            lane_violations: parse(|site| &site.lane_violations),
             events_dropped: connection.events_dropped.get(),
             routes,
-        }
-    }
-}
-
-impl RouteMetrics {
-    fn read(route: &RouteStats) -> Self {
-        let counters = &route.counters;
-        Self {
-            route: route.name.clone(),
-            handled: counters.handled.get(),
-            abandoned: counters.abandoned.get(),
-            depth: counters.depth(),
-            queued: counters.queued.get(),
-            errors: counters.errors.get(),
-            panics: counters.panics.get(),
         }
     }
 }

@@ -1,22 +1,51 @@
-//! From a raw message to its handler. Invariant: one connection, one pipeline, one queue per route, so order is structural.
+//! From a raw message to its handler. Invariant: whatever belongs to one route passes one thread after the other, through one
+//! queue each, so order is structural.
+//!
+//! A parse site ([`site`]) is where messages become typed: on the loop, or on each parser lane ([`lanes`], with [`laned`] in
+//! its place on the loop). From there a route leads to its handler: on a thread ([`threads`]) behind a queue ([`queue`],
+//! [`bounded`]), to a caller who pulls ([`receiver`]), or right there.
 
+mod bounded;
 mod handler;
-mod routes;
+mod laned;
+mod lanes;
+mod plan;
+mod queue;
+mod receiver;
+mod site;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+use std::sync::Arc;
 
 use crate::event::ConnectionEvent;
-use crate::handler::{Origin, Outlet};
+use crate::handler::{Arrival, Outlet};
 use crate::message::WsMessage;
+use crate::metrics::RouteStats;
 
-pub(crate) use handler::{HandlerThreads, NewOutlet};
-pub(crate) use routes::{Placement, RoutePlan, RoutingPlan, Started};
+pub(crate) use lanes::LanePool;
+pub(crate) use plan::{Placement, PlannedEnd, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings};
+pub use queue::Overflow;
+pub(crate) use queue::QueuePolicy;
+pub(crate) use receiver::receiver;
+pub use receiver::{Pulled, RouteReceiver};
+pub use threads::HandlerThread;
+pub(crate) use threads::HandlerThreads;
 
 /// One connection's way to its handlers. The one virtual call per message: it hides the router's types from the engine.
 pub(crate) trait Pipeline: Send {
     /// Parses and routes one message; `outlet` is the socket it came from.
-    fn deliver(&mut self, raw: WsMessage<'_>, origin: Origin, outlet: &mut dyn Outlet);
+    fn deliver(&mut self, raw: WsMessage<'_>, arrival: Arrival, outlet: &mut dyn Outlet);
 
     /// Puts an event into every route's queue, behind what was delivered before.
     fn event(&mut self, event: &ConnectionEvent);
+
+    /// Puts an event into the queue of one route.
+    fn route_event(&mut self, route: &Arc<RouteStats>, event: &ConnectionEvent);
+
+    /// All messages of one read were delivered: what was collected goes on.
+    fn read_done(&mut self);
 
     /// The socket is drained for now: inline handlers end their batch.
     fn drained(&mut self);

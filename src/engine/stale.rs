@@ -1,0 +1,119 @@
+//! Watches one client's routes for staleness. Time is a parameter.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::event::Staleness;
+use crate::metrics::{PipelineStats, RouteStats};
+
+/// See the module.
+pub(super) struct StaleWatch {
+    stats: Arc<PipelineStats>,
+    last_look: Instant,
+    /// The routes that are stale now.
+    stale: Vec<Arc<RouteStats>>,
+}
+
+/// What has changed for a route: it has become stale, or is so no longer.
+pub(super) type Change = (Arc<RouteStats>, Option<Staleness>);
+
+impl StaleWatch {
+    pub(super) fn new(stats: Arc<PipelineStats>, now: Instant) -> Self {
+        Self { stats, last_look: now, stale: Vec::new() }
+    }
+
+    /// When to look again; never, where no route has a limit.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.stats.shortest_limit().map(|limit| self.last_look + (limit / LOOKS_PER_LIMIT).max(SHORTEST_WAIT))
+    }
+
+    /// What has changed since the last look; the session has been live since then, where it is.
+    pub(super) fn look(&mut self, now: Instant, live_since: Option<Instant>) -> Vec<Change> {
+        self.last_look = now;
+        let mut changes = Vec::new();
+        for route in self.stats.routes() {
+            let why = judge(&route, now, live_since);
+            let known = self.stale.iter().position(|stale| Arc::ptr_eq(stale, &route));
+            match (known, why) {
+                (None, Some(_)) => self.stale.push(Arc::clone(&route)),
+                (Some(known), None) => drop(self.stale.swap_remove(known)),
+                _ => continue,
+            }
+            changes.push((route, why));
+        }
+        changes
+    }
+
+    pub(super) fn any_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+}
+
+fn judge(route: &RouteStats, now: Instant, live_since: Option<Instant>) -> Option<Staleness> {
+    let behind = || {
+        let (limit, oldest) = (route.limits.age?, route.oldest_ns()?);
+        (now.saturating_duration_since(clock::from_ns(oldest)) >= limit).then_some(Staleness::Behind(limit))
+    };
+    let silent = || {
+        let (limit, live_since) = (route.limits.silence?, live_since?);
+        // A session starts anew: what came before it says nothing about it.
+        let last = clock::from_ns(route.last_arrival_ns()).max(live_since);
+        (now.saturating_duration_since(last) >= limit).then_some(Staleness::Silent(limit))
+    };
+    behind().or_else(silent)
+}
+
+/// A limit is found crossed at most a quarter of it late.
+const LOOKS_PER_LIMIT: u32 = 4;
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::StaleLimits;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    fn watch(limits: StaleLimits, now: Instant) -> (StaleWatch, Arc<RouteStats>) {
+        let stats = Arc::<PipelineStats>::default();
+        let route = RouteStats::new("BTC".to_owned(), limits, false);
+        stats.add_route(&route);
+        (StaleWatch::new(stats, now), route)
+    }
+
+    #[test]
+    fn a_silent_route_is_stale_until_data_comes_but_only_while_live() {
+        let begin = clock::now();
+        let (mut watch, route) = watch(StaleLimits { silence: Some(LIMIT), age: None }, begin);
+        assert_eq!(watch.next_look(), Some(begin + LIMIT / 4));
+        assert!(watch.look(begin + LIMIT * 5, None).is_empty(), "nobody is live");
+        assert!(watch.look(begin + LIMIT * 5, Some(begin + LIMIT * 9 / 2)).is_empty(), "live for half the limit");
+        let late = begin + LIMIT * 6;
+        let changes = watch.look(late, Some(begin + LIMIT * 9 / 2));
+        assert!(matches!(changes[..], [(_, Some(Staleness::Silent(LIMIT)))]));
+        assert!(watch.look(late, Some(begin)).is_empty() && watch.any_stale(), "told once");
+        route.arriving(clock::to_ns(late), false);
+        let changes = watch.look(late + LIMIT / 2, Some(begin));
+        assert!(matches!(changes[..], [(_, None)]) && !watch.any_stale());
+    }
+
+    #[test]
+    fn a_route_whose_handler_is_behind_is_stale_until_it_has_caught_up() {
+        let begin = clock::now();
+        let (mut watch, route) = watch(StaleLimits { silence: None, age: Some(LIMIT) }, begin);
+        route.arriving(clock::to_ns(begin), false);
+        assert!(watch.look(begin + LIMIT / 2, None).is_empty());
+        let changes = watch.look(begin + LIMIT, None);
+        assert!(matches!(changes[..], [(_, Some(Staleness::Behind(LIMIT)))]));
+        route.taken(clock::to_ns(begin));
+        route.handled();
+        assert!(matches!(watch.look(begin + LIMIT * 2, None)[..], [(_, None)]));
+    }
+
+    #[test]
+    fn without_limits_nobody_looks() {
+        let (watch, _) = watch(StaleLimits::default(), clock::now());
+        assert_eq!(watch.next_look(), None);
+    }
+}

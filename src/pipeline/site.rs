@@ -1,0 +1,320 @@
+//! A parse site: parses, finds the route, and hands over. One on the loop, or one on each lane; each belongs to one thread.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use rustc_hash::FxBuildHasher;
+
+use super::Pipeline;
+use super::handler::{GuardedHandler, panic_text};
+use super::plan::{Base, RoutePlan};
+use super::queue::QueueIn;
+use super::threads::Leaving;
+use crate::error::{HyperSocketError, Result};
+use crate::event::{ClientEvent, ConnectionEvent};
+use crate::handler::{Arrival, Outlet};
+use crate::message::WsMessage;
+use crate::metrics::{ParseCounters, RouteStats};
+use crate::router::{MessageRouter, Parsed, Scratch};
+use crate::sync::lock;
+
+/// One route, seen from one parse site.
+pub(super) struct Route<M> {
+    pub(super) end: RouteEnd<M>,
+    pub(super) stats: Arc<RouteStats>,
+}
+
+pub(super) enum RouteEnd<M> {
+    Queue(Arc<QueueIn<M>>),
+    /// The only parse site has it for itself.
+    Inline(GuardedHandler<M>),
+    /// Whichever lane has a message for it takes it; by the rule of `shard_key` that is always the same one.
+    Locked(Arc<Mutex<GuardedHandler<M>>>),
+}
+
+impl<M> Route<M> {
+    /// The same route for another parse site; `None` where it belongs to the only one.
+    fn again(&self) -> Option<Self> {
+        let end = match &self.end {
+            RouteEnd::Queue(queue) => RouteEnd::Queue(Arc::clone(queue)),
+            RouteEnd::Locked(handler) => RouteEnd::Locked(Arc::clone(handler)),
+            RouteEnd::Inline(_) => return None,
+        };
+        Some(Self { end, stats: Arc::clone(&self.stats) })
+    }
+}
+
+impl<M: Send + 'static> Route<M> {
+    fn event(&mut self, event: &ConnectionEvent) {
+        match &mut self.end {
+            RouteEnd::Queue(queue) => queue.event(event.clone()),
+            RouteEnd::Inline(handler) => handler.event(event),
+            RouteEnd::Locked(handler) => lock(handler).event(event),
+        }
+    }
+}
+
+/// Makes a route for a key that nobody registered; `None`: it wants none.
+pub(crate) type Factory<R> =
+    Box<dyn FnMut(&<R as MessageRouter>::RouteKey) -> Option<RoutePlan<<R as MessageRouter>::Message>> + Send>;
+
+/// The routes that the factory made, known to all parse sites of a client.
+pub(super) struct Made<R: MessageRouter> {
+    factory: Option<Factory<R>>,
+    routes: Vec<(R::RouteKey, Route<R::Message>)>,
+    /// The last `Live`, while it holds: a new route hears of it first.
+    live: Option<ConnectionEvent>,
+}
+
+impl<R: MessageRouter> Made<R> {
+    pub(super) fn new(factory: Option<Factory<R>>) -> Self {
+        Self { factory, routes: Vec::new(), live: None }
+    }
+}
+
+/// See the module.
+pub(super) struct Site<R: MessageRouter> {
+    router: Arc<R>,
+    lane: usize,
+    base: Arc<Base>,
+    counters: Arc<ParseCounters>,
+    index: HashMap<R::RouteKey, usize, FxBuildHasher>,
+    routes: Vec<Route<R::Message>>,
+    default: Option<usize>,
+    made: Arc<Mutex<Made<R>>>,
+    /// How many of `made` this site knows.
+    adopted: usize,
+    has_factory: bool,
+    /// What the message at hand was parsed into; empty between messages.
+    parsed: Vec<R::Message>,
+    /// Inline routes that handled something since the last `drained`.
+    in_batch: Vec<usize>,
+    scratch: Scratch,
+    /// The last epoch that was severed by us: once is enough.
+    severed: u64,
+    /// Dropped at the stop, for which the client waits.
+    leaving: Option<Leaving>,
+}
+
+impl<R: MessageRouter> Site<R> {
+    pub(super) fn new(router: Arc<R>, lane: usize, base: Arc<Base>, made: Arc<Mutex<Made<R>>>) -> Result<Self> {
+        let has_factory = lock(&made).factory.is_some();
+        Ok(Self {
+            router,
+            lane,
+            counters: base.stats.add_site(),
+            index: HashMap::default(),
+            routes: Vec::new(),
+            default: None,
+            adopted: 0,
+            has_factory,
+            made,
+            parsed: Vec::new(),
+            in_batch: Vec::new(),
+            scratch: Scratch::default(),
+            severed: 0,
+            leaving: Some(base.threads.leaving()?),
+            base,
+        })
+    }
+
+    pub(super) fn counters(&self) -> &Arc<ParseCounters> {
+        &self.counters
+    }
+
+    /// Takes a route in; `None` is the key of the default one.
+    pub(super) fn take(&mut self, key: Option<R::RouteKey>, route: Route<R::Message>) {
+        match key {
+            Some(key) => drop(self.index.insert(key, self.routes.len())),
+            None => self.default = Some(self.routes.len()),
+        }
+        self.routes.push(route);
+    }
+
+    /// Parses into `self.parsed`; what was pushed before an error or a panic stays there.
+    fn parse(&mut self, raw: WsMessage<'_>) {
+        let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.router.parse_each(raw, &mut out)));
+        let error = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(HyperSocketError::Skip)) => return self.counters.skipped.add(1),
+            Ok(Err(error)) => {
+                self.counters.errors.add(1);
+                error.to_string()
+            }
+            Err(panic) => {
+                self.counters.panics.add(1);
+                panic_text(panic.as_ref())
+            }
+        };
+        self.report(|| ClientEvent::ParseFailed { error });
+    }
+
+    /// The route of a message. A panic of `route_key`, of the key's own `Hash`, `Eq` or `Debug`, or of the factory costs the
+    /// message, as one of `parse` does.
+    fn find(&mut self, message: &R::Message) -> Option<usize> {
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            let key = self.router.route_key(message);
+            let found = self.index.get(&key).copied();
+            let found = if found.is_none() && self.has_factory { self.make(&key) } else { found };
+            let found = found.or(self.default);
+            if found.is_none() {
+                self.counters.unrouted.add(1);
+                self.report(|| ClientEvent::Unrouted { route: format!("{key:?}") });
+            }
+            found
+        }));
+        found.unwrap_or_else(|panic| {
+            self.counters.panics.add(1);
+            self.report(|| ClientEvent::ParseFailed { error: panic_text(panic.as_ref()) });
+            None
+        })
+    }
+
+    /// The route that the factory makes, or has made for another site, for this key.
+    fn make(&mut self, key: &R::RouteKey) -> Option<usize> {
+        let made = Arc::clone(&self.made);
+        let mut made = lock(&made);
+        self.adopt(&made);
+        if let Some(&found) = self.index.get(key) {
+            return Some(found);
+        }
+        let plan = made.factory.as_mut().and_then(|factory| factory(key))?;
+        let mut ends = match plan.check(&format!("{key:?}")).and_then(|()| self.base.start_route(key, plan)) {
+            Ok(ends) => ends,
+            Err(error) => {
+                self.report(|| ClientEvent::RouteFailed { route: format!("{key:?}"), error: error.to_string() });
+                return None;
+            }
+        };
+        let mut route = ends.pop()?;
+        if let Some(live) = &made.live {
+            route.event(live);
+        }
+        // The only site needs no list to find it again.
+        if let Some(again) = route.again()
+            && self.base.sites > 1
+        {
+            made.routes.push((key.clone(), again));
+            self.adopted += 1;
+        }
+        self.take(Some(key.clone()), route);
+        Some(self.routes.len() - 1)
+    }
+
+    /// Takes in what other sites have had made.
+    fn adopt(&mut self, made: &Made<R>) {
+        for (key, route) in &made.routes[self.adopted..] {
+            if let Some(route) = route.again() {
+                self.take(Some(key.clone()), route);
+            }
+        }
+        self.adopted = made.routes.len();
+    }
+
+    fn hand_over(&mut self, message: R::Message, arrival: Arrival, outlet: &mut dyn Outlet) {
+        let Some(found) = self.find(&message) else { return };
+        let many = self.base.sites > 1;
+        let Route { end, stats } = &mut self.routes[found];
+        if many && !stats.is_of_lane(self.lane) {
+            if self.counters.lane_violations.get() == 0 {
+                self.base.surroundings.shared.report(|| ClientEvent::RouteOnTwoLanes { route: stats.name.clone() });
+            }
+            self.counters.lane_violations.add(1);
+        }
+        let received_ns = arrival.stamps.received_ns();
+        match end {
+            RouteEnd::Queue(queue) => {
+                stats.arriving(received_ns, many);
+                if !queue.send(message, arrival) && self.severed < arrival.epoch {
+                    self.severed = arrival.epoch;
+                    (self.base.surroundings.sever)(arrival.epoch, &stats.name);
+                }
+            }
+            RouteEnd::Inline(handler) => {
+                stats.arriving_inline(received_ns, many);
+                if handler.handle(message, arrival, outlet) {
+                    self.in_batch.push(found);
+                }
+            }
+            RouteEnd::Locked(handler) => {
+                stats.arriving_inline(received_ns, many);
+                if lock(handler).handle(message, arrival, outlet) {
+                    self.in_batch.push(found);
+                }
+            }
+        }
+    }
+
+    fn report(&self, event: impl FnOnce() -> ClientEvent) {
+        self.base.surroundings.shared.report(event);
+    }
+}
+
+impl<R: MessageRouter> Pipeline for Site<R> {
+    fn deliver(&mut self, raw: WsMessage<'_>, arrival: Arrival, outlet: &mut dyn Outlet) {
+        debug_assert!(self.parsed.is_empty(), "messages were left over from the one before");
+        self.parse(raw);
+        let mut parsed = std::mem::take(&mut self.parsed);
+        self.counters.parsed.add(parsed.len() as u64);
+        for message in parsed.drain(..) {
+            self.hand_over(message, arrival, outlet);
+        }
+        self.parsed = parsed;
+    }
+
+    fn event(&mut self, event: &ConnectionEvent) {
+        if self.has_factory {
+            let made = Arc::clone(&self.made);
+            let mut made = lock(&made);
+            made.live = matches!(event, ConnectionEvent::Live { .. }).then(|| event.clone());
+            self.adopt(&made);
+        }
+        for route in &mut self.routes {
+            route.event(event);
+        }
+    }
+
+    fn route_event(&mut self, route: &Arc<RouteStats>, event: &ConnectionEvent) {
+        if self.has_factory {
+            let made = Arc::clone(&self.made);
+            self.adopt(&lock(&made));
+        }
+        if let Some(found) = self.routes.iter_mut().find(|known| Arc::ptr_eq(&known.stats, route)) {
+            found.event(event);
+        }
+    }
+
+    fn read_done(&mut self) {}
+
+    fn drained(&mut self) {
+        for at in self.in_batch.drain(..) {
+            match &mut self.routes[at].end {
+                RouteEnd::Inline(handler) => handler.end_batch(),
+                RouteEnd::Locked(handler) => lock(handler).end_batch(),
+                RouteEnd::Queue(_) => {}
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.in_batch.clear();
+        if self.has_factory {
+            let made = Arc::clone(&self.made);
+            let mut made = lock(&made);
+            self.adopt(&made);
+            made.routes.clear();
+        }
+        for route in self.routes.drain(..) {
+            match route.end {
+                RouteEnd::Inline(mut handler) => handler.stop(),
+                RouteEnd::Locked(handler) => lock(&handler).stop(),
+                RouteEnd::Queue(_) => {}
+            }
+        }
+        self.index.clear();
+        self.default = None;
+        self.leaving = None;
+    }
+}
