@@ -1,4 +1,4 @@
-//! The one way to take a lock, and the primitives that the models of tests/models replace by their own.
+//! The one way to take a lock.
 
 pub(crate) use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{MutexGuard, PoisonError};

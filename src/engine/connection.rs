@@ -257,7 +257,10 @@ impl Connection {
 
     fn look_for_stale_routes(&mut self, now: Instant) {
         let session = &mut self.session;
-        for (route, why) in self.stale.look(now, session.live_since) {
+        let changes = self.stale.look(now, session.live_since);
+        // The flag first: whoever hears of a change finds the flag that goes with it.
+        session.shared.set_stale(self.stale.any_stale());
+        for (route, why) in changes {
             let event = why.map_or(ConnectionEvent::Fresh, |why| ConnectionEvent::Stale { why });
             session.pipeline.route_event(&route, &event);
             let route = route.name.clone();
@@ -266,7 +269,6 @@ impl Connection {
                 None => ClientEvent::RouteFresh { route },
             });
         }
-        session.shared.set_stale(self.stale.any_stale());
     }
 
     /// The offload thread's answer.
