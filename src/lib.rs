@@ -52,7 +52,10 @@
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | hold many clients | [`ClientManager`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
-//! | decide what runs where | [`CorePlan`], [`Engine`], [`ThreadOptions`], [`EventLoop`], [`IdleStrategy`] |
+//! | decide what runs where | [`CorePlan`], [`Engine`], [`EngineBuilder::lanes`], [`HandlerThread`], [`ThreadOptions`], [`IdleStrategy`] |
+//! | run the loop beside your own work | [`EventLoop`] |
+//! | bound a queue, hear of staleness | [`RouteOptions`], [`Overflow`], [`Staleness`] |
+//! | pull messages yourself | [`Routing::receiver`], [`RouteReceiver`] |
 //! | move over from an async client | [`guide::moving_over`] |
 //! | test against a venue of your own | the `simulator` module (feature `simulator`) |
 //!
