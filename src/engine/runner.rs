@@ -36,7 +36,8 @@ impl Engine {
     }
 
     /// Closes all clients, each with a Close frame and its `close_timeout`, and waits until the thread has ended, and its
-    /// parser lanes have parsed what they had. Handler threads are not waited for: [`Client::shutdown`](crate::Client::shutdown) does that. A second call does nothing.
+    /// parser lanes have parsed what they had. Handler threads are not waited for:
+    /// [`Client::shutdown`](crate::Client::shutdown) does that. A second call does nothing.
     ///
     /// # Errors
     /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of the engine;

@@ -171,7 +171,7 @@ pub struct Metrics {
 
 impl Metrics {
     pub(crate) fn read(connection: &ConnectionCounters, pipeline: &PipelineStats, now_ns: u64) -> Self {
-        let routes: Vec<_> = pipeline.routes().iter().map(|route| RouteMetrics::of(route, now_ns)).collect();
+        let routes: Vec<_> = pipeline.routes().iter().map(|route| route.read(now_ns)).collect();
         let sum = |field: fn(&RouteMetrics) -> u64| routes.iter().map(field).sum();
         let sites = lock(&pipeline.sites).clone();
         let parse = |field: fn(&ParseCounters) -> &Counter| -> u64 { sites.iter().map(|site| field(site).get()).sum() };

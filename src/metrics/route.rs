@@ -52,6 +52,17 @@ struct ParseSide {
     seen_done: Counter,
 }
 
+impl ParseSide {
+    /// Counts one message; `many` parse sites may do so at once.
+    fn count(&self, many: bool) {
+        if many {
+            self.queued.add_shared(1);
+        } else {
+            self.queued.add(1);
+        }
+    }
+}
+
 /// Written by the handler's thread.
 #[derive(Debug, Default)]
 struct HandlerSide {
@@ -112,21 +123,13 @@ impl RouteStats {
             side.seen_done.set(self.done());
             side.high_water.set(side.high_water.get().max(queued.saturating_sub(side.seen_done.get())));
         }
-        if many {
-            side.queued.add_shared(1);
-        } else {
-            side.queued.add(1);
-        }
+        side.count(many);
     }
 
     /// A message is about to be handled within the read that brought it: it never waits.
     pub(crate) fn arriving_inline(&self, received_ns: u64, many: bool) {
         self.parse_side.last_arrival_ns.set(received_ns);
-        if many {
-            self.parse_side.queued.add_shared(1);
-        } else {
-            self.parse_side.queued.add(1);
-        }
+        self.parse_side.count(many);
     }
 
     /// The queue's policy threw messages away.
@@ -178,7 +181,7 @@ impl RouteStats {
         self.handler_side.handled.get() + self.handler_side.abandoned.get() + self.parse_side.dropped.get()
     }
 
-    fn read(&self, now_ns: u64) -> RouteMetrics {
+    pub(super) fn read(&self, now_ns: u64) -> RouteMetrics {
         let (parse_side, handler_side) = (&self.parse_side, &self.handler_side);
         RouteMetrics {
             route: self.name.clone(),
@@ -220,12 +223,6 @@ pub struct RouteMetrics {
     pub panics: u64,
     /// Messages thrown away because the caller's shutdown deadline passed, or the receiver of a pull route was dropped.
     pub abandoned: u64,
-}
-
-impl RouteMetrics {
-    pub(super) fn of(route: &RouteStats, now_ns: u64) -> Self {
-        route.read(now_ns)
-    }
 }
 
 #[cfg(test)]
