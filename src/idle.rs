@@ -14,9 +14,8 @@ pub enum IdleStrategy {
     /// Spins only while work comes often enough for spinning to pay, then yields, then parks.
     ///
     /// It spins while the moving average of the gaps between arrivals is at most `spin`, until three such gaps have passed
-    /// since the last arrival: spinning for less than the gap between messages is pure loss. While it spins it gives the
-    /// processor away whenever another thread wants it, and at most `available_parallelism - 1` threads of the process
-    /// spin at a time.
+    /// since the last arrival: spinning for less than the gap between messages is pure loss. While it spins unpinned it
+    /// offers the processor to others at every look, and at most four threads a processor of the process spin at a time.
     Backoff {
         /// The longest average gap that is worth spinning for.
         spin: Duration,
@@ -30,14 +29,14 @@ pub enum IdleStrategy {
 }
 
 impl Default for IdleStrategy {
-    /// `Backoff { spin: 250 µs, yields: 0, max_park: 1 s }`: next to no processor time on a quiet feed, a spin on a busy one.
+    /// `Backoff { spin: 1 ms, yields: 0, max_park: 1 s }`: next to no processor time on a quiet feed, a spin on a busy one.
     fn default() -> Self {
-        Self::Backoff { spin: Duration::from_micros(250), yields: 0, max_park: Duration::from_secs(1) }
+        Self::Backoff { spin: Duration::from_millis(1), yields: 0, max_park: Duration::from_secs(1) }
     }
 }
 
 impl fmt::Display for IdleStrategy {
-    /// `busy-spin`, `adaptive (spin 250 µs)`, `park`; yields and the longest park only where they are not the default's.
+    /// `busy-spin`, `adaptive (spin 1 ms)`, `park`; yields and the longest park only where they are not the default's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Backoff { spin, yields, max_park } = *self else {
             return f.pad(if *self == Self::Park { "park" } else { "busy-spin" });
@@ -72,7 +71,10 @@ pub(crate) struct Waiter {
     pinned: bool,
     permit: SpinPermit,
     last_arrival: Option<Instant>,
-    /// Moving average of the gaps between arrivals, weight 1/8 for the newest.
+    /// No gap counts for more: one long silence ends no spinning for the messages after it, and a feed that wakes up is
+    /// believed after some ten of them.
+    longest_gap: Duration,
+    /// Moving average of the gaps between arrivals, weight 1/16 for the newest.
     mean_gap: Duration,
     yielded: u32,
     /// No work was found since the last arrival: the next one ends a gap. A burst over many turns counts once.
@@ -85,14 +87,19 @@ impl Waiter {
         if strategy == IdleStrategy::BusySpin {
             permit.force();
         }
-        Self { strategy, pinned, permit, last_arrival: None, mean_gap: GAP_AT_START, yielded: 0, in_gap: true }
+        let longest_gap = match strategy {
+            IdleStrategy::Backoff { spin, .. } => spin.saturating_mul(2),
+            IdleStrategy::BusySpin | IdleStrategy::Park => Duration::ZERO,
+        };
+        let mean_gap = longest_gap;
+        Self { strategy, pinned, permit, last_arrival: None, longest_gap, mean_gap, yielded: 0, in_gap: true }
     }
 
     /// Work came.
     pub(crate) fn worked(&mut self, now: Instant) {
         if let (true, Some(last)) = (self.in_gap, self.last_arrival) {
-            let gap = now.saturating_duration_since(last).min(GAP_AT_START);
-            self.mean_gap = (self.mean_gap * 7 + gap) / 8;
+            let gap = now.saturating_duration_since(last).min(self.longest_gap);
+            self.mean_gap = (self.mean_gap * 15 + gap) / 16;
         }
         self.last_arrival = Some(now);
         self.yielded = 0;
@@ -139,8 +146,6 @@ fn with_unit(time: Duration) -> String {
     format!("{} {}", &words[..unit], &words[unit..])
 }
 
-/// No gap counts for more than this, so that a feed that wakes up is believed after some twenty messages.
-const GAP_AT_START: Duration = Duration::from_millis(2);
 /// Three average gaps without an arrival: the burst is over. Measured: 0.21 to 0.31 of an async client's median.
 const SPIN_GAPS: u32 = 3;
 /// `Park` looks around this often even if nobody wakes it.
@@ -186,7 +191,7 @@ mod tests {
     fn a_strategy_says_in_few_words_how_it_waits() {
         assert_eq!(IdleStrategy::BusySpin.to_string(), "busy-spin");
         assert_eq!(IdleStrategy::Park.to_string(), "park");
-        assert_eq!(IdleStrategy::default().to_string(), "adaptive (spin 250 µs)");
+        assert_eq!(IdleStrategy::default().to_string(), "adaptive (spin 1 ms)");
         let (spin, max_park) = (Duration::from_micros(1_500), Duration::from_millis(20));
         let own = IdleStrategy::Backoff { spin, yields: 4, max_park };
         assert_eq!(own.to_string(), "adaptive (spin 1.5 ms, 4 yields, park 20 ms)");

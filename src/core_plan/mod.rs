@@ -36,11 +36,11 @@ use crate::thread::ThreadOptions;
 /// assert_eq!(
 ///     plan.to_string(),
 ///     "
-/// thread   role          core          idle                    stack
-/// ───────  ────────────  ────────────  ──────────────────────  ───────
-/// feed     loop          2 if allowed  adaptive (spin 250 µs)  256 KiB
-/// parse-a  lane of feed  3 if allowed  adaptive (spin 250 µs)  default
-/// books    handler       any           park                    default"
+/// thread   role          core          idle                  stack
+/// ───────  ────────────  ────────────  ────────────────────  ───────
+/// feed     loop          2 if allowed  adaptive (spin 1 ms)  256 KiB
+/// parse-a  lane of feed  3 if allowed  adaptive (spin 1 ms)  default
+/// books    handler       any           park                  default"
 ///         .trim_start()
 /// );
 ///

@@ -59,14 +59,14 @@ mod tests {
         assert_eq!(
             format!("\n{plan}\n"),
             "
-thread   role          core          idle                    stack
-───────  ────────────  ────────────  ──────────────────────  ───────
-feed     loop          2             busy-spin               256 KiB
-parse-a  lane of feed  3             busy-spin               default
-parse-b  lane of feed  4             busy-spin               default
-orders   loop          5 if allowed  adaptive (spin 250 µs)  8 MiB
-books    handler       11            adaptive (spin 250 µs)  1000 B
-journal  handler       any           park                    default
+thread   role          core          idle                  stack
+───────  ────────────  ────────────  ────────────────────  ───────
+feed     loop          2             busy-spin             256 KiB
+parse-a  lane of feed  3             busy-spin             default
+parse-b  lane of feed  4             busy-spin             default
+orders   loop          5 if allowed  adaptive (spin 1 ms)  8 MiB
+books    handler       11            adaptive (spin 1 ms)  1000 B
+journal  handler       any           park                  default
 "
         );
     }
