@@ -158,7 +158,7 @@ mod tests {
     fn settled(gap: Duration) -> (Waiter, Instant) {
         let mut waiter = Waiter::new(IdleStrategy::default(), false);
         let mut now = Instant::now();
-        for _ in 0..64 {
+        for _ in 0..256 {
             waiter.idle(now);
             now += gap;
             waiter.worked(now);
