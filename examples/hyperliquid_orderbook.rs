@@ -78,7 +78,7 @@ fn run() -> Result<Summary> {
     let report = client.shutdown()?;
     board.say()?;
     let replies = *replies.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Summary::new(&report, &client.latency(), &board, replies, &source))
+    Ok(Summary::new(&report, &client.latency().stages.total, &board, replies, &source))
 }
 
 /// Reads the venue's JSON, and tells messages apart by coin.

@@ -53,10 +53,10 @@ fn main() -> Result<()> {
     std::thread::sleep(Duration::from_secs(5));
 
     for (name, client) in ["feed", "orders"].into_iter().zip(&clients) {
-        let latency = client.latency();
+        let latency = client.latency().stages.total;
         let report = client.shutdown()?;
         println!(
-            "{name}: handled {}, unhandled {}, socket to handler p50 {:.1} µs, p99 {:.1} µs",
+            "{name}: handled {}, unhandled {}, read to handled p50 {:.1} µs, p99 {:.1} µs",
             report.metrics.messages_handled,
             report.unhandled,
             latency.quantile_ns(0.5) as f64 / 1e3,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::builder::{ClientBuilder, HasRouter, HasUrl, Options};
 use crate::client::{Client, Handle, ShutdownProgress};
+use crate::clock;
 use crate::config::Liveness;
 use crate::engine::{Command, CommandSender, Engine, EventLoop, NewConnection, Plan, Providers, Resolver, UrlSource};
 use crate::error::{DisconnectReason, HyperSocketError, Result};
@@ -77,6 +78,9 @@ impl ClientBuilder<HasUrl, HasRouter> {
             UrlSource::Fixed(url) if url.starts_with("ws:") => None,
             _ => Some(options.tls.connector()?),
         };
+        if options.measure_latency {
+            clock::calibrate_stamps();
+        }
         let Options { shared, settings, sender, .. } = options;
         let measure_round_trips = matches!(settings.liveness, Liveness::Always { .. });
         shared.max_queued_bytes.store(settings.limits.max_queued_bytes, Ordering::Relaxed);
@@ -113,6 +117,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
                 heartbeat: options.heartbeat,
                 passive_ping: options.passive_ping,
                 measure_round_trips,
+                measure_latency: options.measure_latency,
             },
             shutdown_flag: options.shutdown_flag,
         };
@@ -122,6 +127,7 @@ impl ClientBuilder<HasUrl, HasRouter> {
             threads,
             engine,
             private_engine,
+            built_ns: clock::stamp_ns(),
             shutdown_timeout: options.shutdown_timeout,
             ending: ShutdownProgress::default(),
         });

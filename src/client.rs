@@ -14,7 +14,7 @@ use crate::event::ClientEvent;
 use crate::ids::ConnectionId;
 use crate::ids::SendId;
 use crate::message::WsMessage;
-use crate::metrics::{Latency, LatencyRecorder, Metrics, PipelineStats};
+use crate::metrics::{BesideRoutes, LatencyReport, Metrics, PipelineStats};
 use crate::own_thread;
 use crate::pipeline::HandlerThreads;
 use crate::sender::Sender;
@@ -37,6 +37,8 @@ pub(crate) struct Handle {
     pub(crate) engine: Option<Engine>,
     /// The engine is this client's own and ends with it.
     pub(crate) private_engine: bool,
+    /// When it was built, on the stamps' clock.
+    pub(crate) built_ns: u64,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) ending: ShutdownProgress,
 }
@@ -115,17 +117,17 @@ impl Client {
         self.handle.metrics()
     }
 
-    /// From the socket to the handler's call, over all routes; empty unless the client was built with
+    /// How long its messages took until now, stage by stage; empty unless the client was built with
     /// [`measure_latency`](crate::ClientBuilder::measure_latency).
-    pub fn latency(&self) -> Latency {
-        let routes = self.handle.stats.routes();
-        Latency::merged(routes.iter().filter_map(|route| route.latency()).map(LatencyRecorder::snapshot))
-    }
-
-    /// From our ping frames to their pongs, over all sessions; empty unless the client was built with
-    /// [`ping`](crate::ClientBuilder::ping).
-    pub fn round_trips(&self) -> Latency {
-        self.handle.sender.shared.round_trips.snapshot()
+    pub fn latency(&self) -> LatencyReport {
+        let Handle { sender, stats, built_ns, .. } = &*self.handle;
+        let beside = BesideRoutes {
+            built_ns: *built_ns,
+            tick_to_trade: sender.shared.tick_to_trade.snapshot(),
+            round_trips: sender.shared.round_trips.snapshot(),
+            loop_gaps: sender.loop_gaps(),
+        };
+        LatencyReport::read(stats, beside)
     }
 
     pub(crate) fn join_halted_flag(&self, flag: &Arc<AtomicBool>) {
@@ -172,7 +174,7 @@ impl Client {
 
 impl Handle {
     fn metrics(&self) -> Metrics {
-        Metrics::read(&self.sender.shared.counters, &self.stats, clock::to_ns(clock::now()))
+        Metrics::read(&self.sender.shared.counters, &self.stats, clock::stamp_ns())
     }
 
     fn request_shutdown(&self) {

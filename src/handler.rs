@@ -1,13 +1,12 @@
 //! The user's end of a route: the trait, and what comes with each message.
 
 use std::fmt;
-use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::error::Result;
 use crate::event::ConnectionEvent;
 use crate::ids::{ConnectionId, SendId};
 use crate::message::WsMessage;
+use crate::metrics::{Stamps, Trail};
 
 /// Handles the messages of one route, one at a time, in order.
 ///
@@ -50,17 +49,19 @@ where
 /// What is known about a message when it is handled, and the way to answer it.
 pub struct Delivery<'a> {
     arrival: Arrival,
+    /// Known where latency is measured.
+    dequeued_ns: Option<u64>,
     outlet: &'a mut dyn Outlet,
 }
 
 impl<'a> Delivery<'a> {
-    pub(crate) fn new(arrival: Arrival, outlet: &'a mut dyn Outlet) -> Self {
-        Self { arrival, outlet }
+    pub(crate) fn new(arrival: Arrival, dequeued_ns: Option<u64>, outlet: &'a mut dyn Outlet) -> Self {
+        Self { arrival, dequeued_ns, outlet }
     }
 
     /// When the message passed which point.
     pub fn stamps(&self) -> Stamps {
-        self.arrival.stamps
+        Stamps::new(self.arrival.trail, self.dequeued_ns)
     }
 
     /// The live spell that the message arrived in.
@@ -74,14 +75,17 @@ impl<'a> Delivery<'a> {
     }
 
     /// Sends on the connection that the message came from, in its epoch: from an inline handler on the loop straight to the
-    /// socket, from any other thread through the command queue.
+    /// socket, from any other thread through the command queue. Where latency is measured, the time from the read that
+    /// brought the message to the kernel's taking this one enters
+    /// [`tick_to_trade`](crate::LatencyReport::tick_to_trade).
     ///
     /// # Errors
     /// [`EpochChanged`](crate::HyperSocketError::EpochChanged) where that session is over,
     /// [`NotConnected`](crate::HyperSocketError::NotConnected),
     /// [`WriteBufferFull`](crate::HyperSocketError::WriteBufferFull).
     pub fn send(&mut self, message: WsMessage<'_>) -> Result<SendId> {
-        self.outlet.send(message, self.arrival.epoch)
+        let tick_ns = self.dequeued_ns.map(|_| self.arrival.trail.received_ns);
+        self.outlet.send(message, self.arrival.epoch, tick_ns)
     }
 }
 
@@ -93,7 +97,8 @@ impl fmt::Debug for Delivery<'_> {
 
 /// A way back to the socket that a message came from.
 pub(crate) trait Outlet {
-    fn send(&mut self, message: WsMessage<'_>, epoch: u64) -> Result<SendId>;
+    /// `tick_ns`: when the message was read that this one answers, where that is measured.
+    fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId>;
 }
 
 /// Where and when a message came in: travels with it to its handler.
@@ -101,13 +106,13 @@ pub(crate) trait Outlet {
 pub struct Arrival {
     pub(crate) connection: ConnectionId,
     pub(crate) epoch: u64,
-    pub(crate) stamps: Stamps,
+    pub(crate) trail: Trail,
 }
 
 impl Arrival {
     /// When the message passed which point.
     pub fn stamps(&self) -> Stamps {
-        self.stamps
+        Stamps::new(self.trail, None)
     }
 
     /// The live spell that the message arrived in.
@@ -118,32 +123,5 @@ impl Arrival {
     /// The connection that the message arrived on.
     pub fn connection(&self) -> ConnectionId {
         self.connection
-    }
-}
-
-/// When a message passed which point, on the monotonic clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamps {
-    /// As [`clock::to_ns`] counts: half the size of an `Instant` in every envelope.
-    received_ns: u64,
-}
-
-impl Stamps {
-    pub(crate) fn new(received: Instant) -> Self {
-        Self { received_ns: clock::to_ns(received) }
-    }
-
-    pub(crate) fn received_ns(self) -> u64 {
-        self.received_ns
-    }
-
-    /// When the read that completed the message returned from the kernel; all messages of one read share it.
-    pub fn received(&self) -> Instant {
-        clock::from_ns(self.received_ns)
-    }
-
-    /// The time from [`received`](Self::received) to now.
-    pub fn age(&self) -> Duration {
-        Duration::from_nanos(clock::to_ns(clock::now()).saturating_sub(self.received_ns))
     }
 }

@@ -8,6 +8,7 @@ use crate::error::{HyperSocketError, Result};
 use crate::handler::Outlet;
 use crate::ids::SendId;
 use crate::message::WsMessage;
+use crate::metrics::Latency;
 use crate::state::{ClientState, Shared};
 use crate::sync::lock;
 
@@ -32,6 +33,11 @@ impl Sender {
         debug_assert!(first, "a client was given to two loops");
     }
 
+    /// The loop's gaps; none before the client is given to one.
+    pub(crate) fn loop_gaps(&self) -> Latency {
+        self.commands.get().map_or_else(Latency::default, |commands| commands.gaps().snapshot())
+    }
+
     pub(crate) fn command(&self, command: Command) -> Result<()> {
         self.commands.get().ok_or(HyperSocketError::NotConnected)?.send(command)
     }
@@ -44,7 +50,7 @@ impl Sender {
     /// [`WriteBufferFull`](HyperSocketError::WriteBufferFull) where the peer reads too slowly. Nothing was queued.
     pub fn send<'a>(&self, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
         match self.shared.state() {
-            (ClientState::Live, epoch) => self.queue(message.into(), epoch),
+            (ClientState::Live, epoch) => self.queue(message.into(), epoch, None),
             _ => Err(HyperSocketError::NotConnected),
         }
     }
@@ -54,21 +60,25 @@ impl Sender {
     /// # Errors
     /// As for [`send`](Self::send), and [`EpochChanged`](HyperSocketError::EpochChanged).
     pub fn send_in_epoch<'a>(&self, epoch: u64, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
+        self.queue_in_epoch(message.into(), epoch, None)
+    }
+
+    fn queue_in_epoch(&self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
         match self.shared.state() {
             (_, current) if current != epoch => Err(HyperSocketError::EpochChanged { current }),
-            (ClientState::Live, _) => self.queue(message.into(), epoch),
+            (ClientState::Live, _) => self.queue(message, epoch, tick_ns),
             _ => Err(HyperSocketError::NotConnected),
         }
     }
 
-    fn queue(&self, message: WsMessage<'_>, epoch: u64) -> Result<SendId> {
+    fn queue(&self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
         let bytes = message.as_bytes().len();
         self.shared.reserve(bytes)?;
         let message = message.into_owned();
         let mut last_send = lock(&self.shared.last_send);
         let id = SendId(*last_send + 1);
         let shared = Arc::clone(&self.shared);
-        if let Err(error) = self.command(Command::Send { shared, id, epoch, message }) {
+        if let Err(error) = self.command(Command::Send { shared, id, epoch, message, tick_ns }) {
             self.shared.release(bytes);
             return Err(error);
         }
@@ -78,8 +88,8 @@ impl Sender {
 }
 
 impl Outlet for Sender {
-    fn send(&mut self, message: WsMessage<'_>, epoch: u64) -> Result<SendId> {
-        self.send_in_epoch(epoch, message)
+    fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
+        self.queue_in_epoch(message, epoch, tick_ns)
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) counters: ConnectionCounters,
     /// From our pings to their pongs.
     pub(crate) round_trips: LatencyRecorder,
+    /// From the reads that brought messages to the writing of what answered them.
+    pub(crate) tick_to_trade: LatencyRecorder,
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
     pub(crate) halted: Mutex<Vec<HaltedMember>>,
     /// A route is stale; changed under the lock of `halted`.
@@ -80,6 +82,7 @@ impl Shared {
             last_send: Mutex::new(0),
             counters: ConnectionCounters::default(),
             round_trips: LatencyRecorder::default(),
+            tick_to_trade: LatencyRecorder::default(),
             events: bounded(EVENTS_BOUND),
             halted: Mutex::default(),
             stale: AtomicBool::new(false),

@@ -30,7 +30,7 @@ fn pings_that_were_asked_for_go_out_again_and_again_and_their_round_trips_are_me
     let payloads: Vec<_> = (0..3).map(|_| session.await_ping(PATIENCE).expect("a ping")).collect();
     assert!(payloads.windows(2).all(|pair| pair[0] != pair[1]), "each ping is told from the one before");
     // The third goes out only once the second was answered.
-    let round_trips = client.round_trips();
+    let round_trips = client.latency().round_trips;
     assert!(round_trips.count() >= 2 && round_trips.max_ns() > 0, "{round_trips:?}");
 }
 

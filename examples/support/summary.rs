@@ -164,7 +164,7 @@ impl fmt::Display for Summary {
         let [p50, p99, p999, max] = self.latency_ns.map(|ns| ns as f64 / 1000.0);
         writeln!(
             f,
-            "socket to handler: p50 {p50:.1} µs, p99 {p99:.1} µs, p99.9 {p999:.1} µs, max {max:.1} µs ({} measured)",
+            "read to handled: p50 {p50:.1} µs, p99 {p99:.1} µs, p99.9 {p999:.1} µs, max {max:.1} µs ({} measured)",
             self.measured
         )?;
         writeln!(f, "shutdown took {:.1} ms", self.shutdown.as_secs_f64() * 1000.0)?;

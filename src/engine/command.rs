@@ -11,6 +11,7 @@ use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::ids::ConnectionId;
 use crate::ids::SendId;
 use crate::message::WsMessage;
+use crate::metrics::LatencyRecorder;
 use crate::state::Shared;
 
 /// Something for the loop to do.
@@ -18,7 +19,8 @@ pub(crate) enum Command {
     /// Take a new client.
     Add(Box<NewConnection>),
     /// Send a message in this epoch; dropped and counted if the epoch is over.
-    Send { shared: Arc<Shared>, id: SendId, epoch: u64, message: WsMessage<'static> },
+    /// `tick_ns`: when the message was read that it answers, where that is measured.
+    Send { shared: Arc<Shared>, id: SendId, epoch: u64, message: WsMessage<'static>, tick_ns: Option<u64> },
     /// End the session of this epoch: a route's queue is full.
     Sever { connection: ConnectionId, epoch: u64, route: String },
     /// Close this client.
@@ -34,6 +36,7 @@ pub(crate) enum Command {
 pub(crate) struct CommandSender {
     queue: Sender<Command>,
     bell: Arc<Bell<Waker>>,
+    gaps: Arc<LatencyRecorder>,
 }
 
 /// The loop's end of the queue.
@@ -45,7 +48,7 @@ pub(crate) struct CommandReceiver {
 pub(crate) fn command_queue(waker: Waker) -> (CommandSender, CommandReceiver) {
     let (sender, receiver) = unbounded();
     let bell = Arc::new(Bell::new(waker));
-    let sender = CommandSender { queue: sender, bell: Arc::clone(&bell) };
+    let sender = CommandSender { queue: sender, bell: Arc::clone(&bell), gaps: Arc::default() };
     (sender, CommandReceiver { queue: receiver, bell })
 }
 
@@ -63,6 +66,11 @@ impl CommandSender {
         self.queue.send(command).map_err(|_| HyperSocketError::NotConnected)?;
         self.bell.ring();
         Ok(())
+    }
+
+    /// How long the loop's turns were apart; the loop writes it.
+    pub(crate) fn gaps(&self) -> &LatencyRecorder {
+        &self.gaps
     }
 }
 

@@ -14,7 +14,7 @@ use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget}
 use super::offload::Job;
 use super::plan::{NewConnection, Prepared, Way};
 use super::resolver::Source;
-use super::session::{Session, Settled};
+use super::session::{ReadTime, Session, Settled};
 use super::stale::StaleWatch;
 use crate::clock;
 use crate::config::Limits;
@@ -151,10 +151,16 @@ impl Connection {
             report.bytes += fill.bytes;
             report.more = fill.more;
             let ending = if fill.bytes > 0 {
-                let received = clock::now();
+                let returned = clock::now();
+                let time = ReadTime {
+                    returned,
+                    returned_ns: clock::stamp_of(returned),
+                    readable_ns: self.session.plan.measure_latency.then_some(desk.now_ns),
+                    kernel: fill.kernel,
+                };
                 self.session.shared.counters.bytes_received.add(fill.bytes as u64);
-                self.session.lifecycle.handle_input(received, Input::Received);
-                let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, received).err();
+                self.session.lifecycle.handle_input(returned, Input::Received);
+                let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, &time).err();
                 self.session.pipeline.read_done();
                 ending
             } else {
@@ -257,7 +263,7 @@ impl Connection {
 
     fn look_for_stale_routes(&mut self, now: Instant) {
         let session = &mut self.session;
-        let changes = self.stale.look(now, session.live_since);
+        let changes = self.stale.look(now, clock::stamp_of(now), session.live_since);
         // The flag first: whoever hears of a change finds the flag that goes with it.
         session.shared.set_stale(self.stale.any_stale());
         for (route, why) in changes {
@@ -288,7 +294,7 @@ impl Connection {
     }
 
     /// A message of the user, for the session of `epoch`.
-    pub(super) fn send(&mut self, id: SendId, epoch: u64, message: &WsMessage<'_>) {
+    pub(super) fn send(&mut self, id: SendId, epoch: u64, message: &WsMessage<'_>, tick_ns: Option<u64>) {
         let bytes = message.as_bytes().len();
         let live = matches!(self.session.lifecycle.phase(), Phase::Live(_));
         let current = live && self.session.lifecycle.epoch() == epoch && self.session.write_error.is_none();
@@ -296,7 +302,7 @@ impl Connection {
             && let Some(websocket) = self.link.websocket()
             && websocket.writer(&mut self.out).send(message)
         {
-            return self.out.mark(Some(id), bytes);
+            return self.out.mark(Some(id), bytes, tick_ns);
         }
         self.session.drop_send(id, bytes);
     }
@@ -464,15 +470,15 @@ impl Connection {
     }
 
     fn open(&self, socket: TcpStream, target: &Target, upgrade: Upgrade) -> Result<Open, DisconnectReason> {
-        let (protocol, acks) = (Protocol::Upgrading(upgrade), self.session.plan.providers.socket.acks());
+        let (protocol, options) = (Protocol::Upgrading(upgrade), &self.session.plan.providers.socket);
         if !target.tls {
-            return Ok(Open { stream: Stream::plain(socket).with_acks(acks), protocol });
+            return Ok(Open { stream: Stream::plain(socket).reading_by(options), protocol });
         }
         let Some(connector) = &self.session.plan.tls else {
             return Err(DisconnectReason::Tls("no TLS was configured for this client".to_owned()));
         };
         let tls = TlsSession::new(connector, &target.host)?;
-        Ok(Open { stream: Stream::tls(socket, tls).with_acks(acks), protocol })
+        Ok(Open { stream: Stream::tls(socket, tls).reading_by(options), protocol })
     }
 
     fn drop_link(&mut self, desk: &mut Desk) {

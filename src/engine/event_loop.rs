@@ -47,6 +47,8 @@ pub struct EventLoop {
     turns_since_poll: u32,
     /// The last turn found nothing to do.
     idle: bool,
+    /// When it began, where a client measures: the next one tells how long the loop was away.
+    idle_since_ns: Option<u64>,
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     /// The earliest deadline in the heap of each slot, so that a deadline that moves away costs nothing.
     armed: Vec<Option<Instant>>,
@@ -70,6 +72,8 @@ impl EventLoop {
         let (sender, commands) = command_queue(Waker::new(poll.registry(), WAKER)?);
         let desk = Desk {
             now: clock::now(),
+            now_ns: 0,
+            measures: false,
             registry: poll.registry().try_clone()?,
             hot: ReceiveBuffer::with_capacity(HOT_BYTES),
             cipher: ReceiveBuffer::with_capacity(HOT_BYTES),
@@ -89,6 +93,7 @@ impl EventLoop {
             hot_slots: Vec::new(),
             turns_since_poll: 0,
             idle: false,
+            idle_since_ns: None,
             deadlines: BinaryHeap::new(),
             armed: Vec::new(),
             flags: Vec::new(),
@@ -99,7 +104,11 @@ impl EventLoop {
     /// Does what there is to do now, and returns how much that was: 0 means that nothing happened. Never blocks.
     pub fn turn(&mut self) -> usize {
         let _own = own_thread::enter();
-        self.desk.now = clock::now();
+        self.desk.tick();
+        if let Some(idle_ns) = self.idle_since_ns.take() {
+            self.desk.commands.gaps().record_ns(self.desk.now_ns.saturating_sub(idle_ns));
+        }
+        let began_ns = self.desk.now_ns;
         let mut work = self.take_commands();
         // A deadline is only judged after a look: what came while the process was stopped must count as in time.
         let judging = self.next_deadline().is_some_and(|deadline| self.desk.now >= deadline);
@@ -118,6 +127,7 @@ impl EventLoop {
         work += self.fire_deadlines();
         work += self.check_flags();
         self.idle = work == 0;
+        self.idle_since_ns = (self.idle && self.desk.measures && began_ns > 0).then_some(began_ns);
         work
     }
 
@@ -136,6 +146,8 @@ impl EventLoop {
         if !self.commands.may_sleep() {
             return;
         }
+        // A sleep is no gap.
+        self.idle_since_ns = None;
         self.look(timeout);
         self.commands.woke();
     }
@@ -168,7 +180,7 @@ impl EventLoop {
             }
             return;
         }
-        self.desk.now = clock::now();
+        self.desk.tick();
         let mut readable = 0;
         for event in self.events.iter() {
             let owner = token::owner(event.token());
@@ -208,11 +220,11 @@ impl EventLoop {
             work += 1;
             match command {
                 Command::Add(new) => self.add_connection(*new),
-                Command::Send { shared, id, epoch, message } => {
+                Command::Send { shared, id, epoch, message, tick_ns } => {
                     if let Some(&slot) = self.slots.get(&shared.id)
                         && let Some(connection) = &mut self.connections[slot]
                     {
-                        connection.send(id, epoch, &message);
+                        connection.send(id, epoch, &message, tick_ns);
                         self.writable.push(slot);
                     } else {
                         shared.drop_send(message.as_bytes().len());
@@ -246,6 +258,7 @@ impl EventLoop {
             self.armed.push(None);
         }
         self.slots.insert(new.shared.id, slot);
+        self.desk.measures |= new.plan.measure_latency;
         let connection = Connection::new(new, token::of_connection(slot), &mut self.desk);
         if let Some(flag) = connection.shutdown_flag() {
             self.watch(&Arc::clone(flag), slot);

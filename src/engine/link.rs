@@ -1,12 +1,11 @@
 //! What stands between a client and its venue: nothing, a dial, or a socket and what is spoken over it.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use mio::Registry;
 
 use super::linger::{AFTER_PEER_CLOSE, AFTER_VIOLATION, Linger};
-use super::session::Session;
+use super::session::{ReadTime, Session};
 use crate::config::Limits;
 use crate::error::DisconnectReason;
 use crate::lifecycle::{Action, Input, Phase};
@@ -91,13 +90,13 @@ impl Open {
         out: &mut WriteBuffer,
         buffer: &mut ReceiveBuffer,
         limits: Limits,
-        received: Instant,
+        time: &ReadTime,
     ) -> Result<(), Ending> {
         if matches!(session.lifecycle.phase(), Phase::TlsHandshake { .. }) {
             if self.stream.is_handshaking() {
                 return Ok(());
             }
-            session.lifecycle.handle_input(received, Input::Encrypted);
+            session.lifecycle.handle_input(time.returned, Input::Encrypted);
             if session.lifecycle.poll_action() == Some(Action::SendUpgrade) {
                 self.send_upgrade(out);
             }
@@ -107,14 +106,15 @@ impl Open {
             *lock(&session.shared.subprotocol) = accepted.subprotocol;
             let mut websocket = Box::new(WebSocket::new(limits));
             let authenticate = session.auth_message.is_some();
-            session.lifecycle.handle_input(received, Input::Upgraded { authenticate });
-            session.perform_writing(received, &mut websocket.writer(out));
+            session.lifecycle.handle_input(time.returned, Input::Upgraded { authenticate });
+            session.perform_writing(time.returned, &mut websocket.writer(out));
             self.protocol = Protocol::WebSocket(websocket);
         }
         let Protocol::WebSocket(websocket) = &mut self.protocol else { return Ok(()) };
         let stream = &mut self.stream;
-        let outcome =
-            websocket.read(buffer, out, |incoming, writer| session.on_frame(incoming, writer, stream, received));
+        let outcome = websocket.read(buffer, out, |incoming, is_last, writer| {
+            session.on_frame(incoming, is_last, writer, stream, time);
+        });
         match outcome {
             Ok(ReadOutcome::Open) => match session.verdict.take() {
                 None => Ok(()),

@@ -39,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
     /// Off for clients that did not ask for pings: a histogram is larger than all else that an idle connection holds.
     pub(crate) measure_round_trips: bool,
+    pub(crate) measure_latency: bool,
 }
 
 /// Where a dial goes: a fixed URL, or one made at each dial.

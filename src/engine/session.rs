@@ -9,12 +9,14 @@ use std::time::Instant;
 
 use super::plan::Plan;
 use crate::auth::AuthVerdict;
+use crate::clock;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::{ClientEvent, ConnectionEvent};
-use crate::handler::{Arrival, Outlet, Stamps};
+use crate::handler::{Arrival, Outlet};
 use crate::ids::SendId;
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
+use crate::metrics::{KernelStamp, Trail};
 use crate::pipeline::Pipeline;
 use crate::state::{ClientState, Shared};
 use crate::transport::{FrameWriter, Incoming, Stream, WriteBuffer};
@@ -42,21 +44,33 @@ pub(super) struct Session {
     pub(super) live_since: Option<Instant>,
 }
 
+/// When a read returned, and what else is known of its time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadTime {
+    pub(super) returned: Instant,
+    /// The same as a stamp.
+    pub(super) returned_ns: u64,
+    /// When the loop turned to the socket, where latency is measured.
+    pub(super) readable_ns: Option<u64>,
+    pub(super) kernel: Option<KernelStamp>,
+}
+
 impl Session {
-    /// One frame came in at `now`, when `received` was stamped.
+    /// One frame came with the read of `time`, and is the end of it or not.
     pub(super) fn on_frame(
         &mut self,
         incoming: Incoming<'_>,
+        is_last: bool,
         writer: &mut FrameWriter<'_>,
         stream: &mut Stream,
-        received: Instant,
+        time: &ReadTime,
     ) {
         match incoming {
             Incoming::Ping => self.shared.counters.pings_answered.add(1),
-            Incoming::Pong(payload) => self.on_pong(payload, received),
+            Incoming::Pong(payload) => self.on_pong(payload, time.returned),
             // After a verdict the rest of the read is not for the user.
             Incoming::Message(_) if self.verdict.is_some() => {}
-            Incoming::Message(message) => self.on_message(message, writer, stream, received),
+            Incoming::Message(message) => self.on_message(message, is_last, writer, stream, time),
         }
     }
 
@@ -64,7 +78,8 @@ impl Session {
     fn on_pong(&mut self, payload: &[u8], received: Instant) {
         if let Some((_, sent)) = self.ping.take_if(|(number, _)| number.to_be_bytes() == payload) {
             if self.plan.measure_round_trips {
-                self.shared.round_trips.record(received.saturating_duration_since(sent));
+                let took = received.saturating_duration_since(sent);
+                self.shared.round_trips.record_ns(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
             }
             self.lifecycle.handle_input(received, Input::Ponged);
         }
@@ -73,22 +88,23 @@ impl Session {
     fn on_message(
         &mut self,
         message: WsMessage<'_>,
+        is_last: bool,
         writer: &mut FrameWriter<'_>,
         stream: &mut Stream,
-        received: Instant,
+        time: &ReadTime,
     ) {
         self.shared.counters.messages_received.add(1);
         let authenticating = matches!(self.lifecycle.phase(), Phase::Authenticating { .. });
-        if authenticating && self.judge(&message, writer, received) {
+        if authenticating && self.judge(&message, writer, time.returned) {
             return self.shared.counters.auth_messages.add(1);
         }
         if self.answer_passive_ping(&message, writer) {
             return self.shared.counters.passive_pings_answered.add(1);
         }
-        self.lifecycle.handle_input(received, Input::Data);
+        self.lifecycle.handle_input(time.returned, Input::Data);
         // Before acceptance, messages belong to the epoch that the acceptance will begin.
         let epoch = self.lifecycle.epoch() + u64::from(authenticating);
-        let arrival = Arrival { connection: self.shared.id, epoch, stamps: Stamps::new(received) };
+        let arrival = Arrival { connection: self.shared.id, epoch, trail: time.trail(is_last) };
         let live = self.lifecycle.session_open();
         let Self { pipeline, shared, settled, write_error, .. } = self;
         let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, epoch, live };
@@ -229,10 +245,24 @@ impl Session {
     }
 }
 
+impl ReadTime {
+    /// The first stamps of a message that came with this read.
+    fn trail(&self, is_last: bool) -> Trail {
+        let mut trail = Trail::new(self.returned_ns);
+        if let Some(readable_ns) = self.readable_ns {
+            trail.readable(readable_ns);
+        }
+        if let Some(kernel) = self.kernel {
+            trail.kernel(kernel, is_last);
+        }
+        trail
+    }
+}
+
 /// Queues a message of the engine's own, which has no number.
 fn send_own(message: &WsMessage<'_>, writer: &mut FrameWriter<'_>) {
     if writer.send(message) {
-        writer.out().mark(None, message.as_bytes().len());
+        writer.out().mark(None, message.as_bytes().len(), None);
     }
 }
 
@@ -243,6 +273,9 @@ fn account(shared: &Shared, settled: &mut Settled, stream: &Stream, out: &mut Wr
         if let Some(id) = sent.id {
             shared.release(sent.payload_bytes);
             settled.settle(id, true);
+        }
+        if let Some(tick_ns) = sent.tick_ns {
+            shared.tick_to_trade.record_ns(clock::stamp_ns().saturating_sub(tick_ns));
         }
     }
 }
@@ -259,7 +292,7 @@ struct DirectOutlet<'a, 'b> {
 }
 
 impl Outlet for DirectOutlet<'_, '_> {
-    fn send(&mut self, message: WsMessage<'_>, epoch: u64) -> Result<SendId> {
+    fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
         if epoch != self.epoch {
             return Err(HyperSocketError::EpochChanged { current: self.epoch });
         }
@@ -274,7 +307,7 @@ impl Outlet for DirectOutlet<'_, '_> {
         }
         let id = self.shared.next_send_id();
         let out = self.writer.out();
-        out.mark(Some(id), bytes);
+        out.mark(Some(id), bytes, tick_ns);
         if let Err(error) = self.stream.flush(out) {
             *self.write_error = Some(error);
         }

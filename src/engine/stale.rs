@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::event::Staleness;
 use crate::metrics::{PipelineStats, RouteStats};
 
@@ -29,11 +28,13 @@ impl StaleWatch {
     }
 
     /// What has changed since the last look; the session has been live since then, where it is.
-    pub(super) fn look(&mut self, now: Instant, live_since: Option<Instant>) -> Vec<Change> {
+    /// `now_ns` is `now` as a stamp.
+    pub(super) fn look(&mut self, now: Instant, now_ns: u64, live_since: Option<Instant>) -> Vec<Change> {
         self.last_look = now;
+        let live_for = live_since.map(|since| now.saturating_duration_since(since));
         let mut changes = Vec::new();
         for route in self.stats.routes() {
-            let why = judge(&route, now, live_since);
+            let why = judge(&route, now_ns, live_for);
             let known = self.stale.iter().position(|stale| Arc::ptr_eq(stale, &route));
             match (known, why) {
                 (None, Some(_)) => self.stale.push(Arc::clone(&route)),
@@ -50,16 +51,16 @@ impl StaleWatch {
     }
 }
 
-fn judge(route: &RouteStats, now: Instant, live_since: Option<Instant>) -> Option<Staleness> {
+fn judge(route: &RouteStats, now_ns: u64, live_for: Option<Duration>) -> Option<Staleness> {
+    let since = |then_ns: u64| Duration::from_nanos(now_ns.saturating_sub(then_ns));
     let behind = || {
         let (limit, oldest) = (route.limits.age?, route.oldest_ns()?);
-        (now.saturating_duration_since(clock::from_ns(oldest)) >= limit).then_some(Staleness::Behind(limit))
+        (since(oldest) >= limit).then_some(Staleness::Behind(limit))
     };
     let silent = || {
-        let (limit, live_since) = (route.limits.silence?, live_since?);
+        let (limit, live_for) = (route.limits.silence?, live_for?);
         // A session starts anew: what came before it says nothing about it.
-        let last = clock::from_ns(route.last_arrival_ns()).max(live_since);
-        (now.saturating_duration_since(last) >= limit).then_some(Staleness::Silent(limit))
+        (since(route.last_arrival_ns()).min(live_for) >= limit).then_some(Staleness::Silent(limit))
     };
     behind().or_else(silent)
 }
@@ -71,9 +72,15 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::metrics::StaleLimits;
 
     const LIMIT: Duration = Duration::from_secs(1);
+    const BEGIN_NS: u64 = 1_000;
+
+    fn after(begin: Instant, passed: Duration) -> (Instant, u64) {
+        (begin + passed, BEGIN_NS + passed.as_nanos() as u64)
+    }
 
     fn watch(limits: StaleLimits, now: Instant) -> (StaleWatch, Arc<RouteStats>) {
         let stats = Arc::<PipelineStats>::default();
@@ -87,14 +94,16 @@ mod tests {
         let begin = clock::now();
         let (mut watch, route) = watch(StaleLimits { silence: Some(LIMIT), age: None }, begin);
         assert_eq!(watch.next_look(), Some(begin + LIMIT / 4));
-        assert!(watch.look(begin + LIMIT * 5, None).is_empty(), "nobody is live");
-        assert!(watch.look(begin + LIMIT * 5, Some(begin + LIMIT * 9 / 2)).is_empty(), "live for half the limit");
-        let late = begin + LIMIT * 6;
-        let changes = watch.look(late, Some(begin + LIMIT * 9 / 2));
+        let (now, now_ns) = after(begin, LIMIT * 5);
+        assert!(watch.look(now, now_ns, None).is_empty(), "nobody is live");
+        assert!(watch.look(now, now_ns, Some(now - LIMIT / 2)).is_empty(), "live for half the limit");
+        let (late, late_ns) = after(begin, LIMIT * 6);
+        let changes = watch.look(late, late_ns, Some(now - LIMIT / 2));
         assert!(matches!(changes[..], [(_, Some(Staleness::Silent(LIMIT)))]));
-        assert!(watch.look(late, Some(begin)).is_empty() && watch.any_stale(), "told once");
-        route.arriving(clock::to_ns(late), false);
-        let changes = watch.look(late + LIMIT / 2, Some(begin));
+        assert!(watch.look(late, late_ns, Some(begin)).is_empty() && watch.any_stale(), "told once");
+        route.arriving(late_ns, false);
+        let (now, now_ns) = after(begin, LIMIT * 13 / 2);
+        let changes = watch.look(now, now_ns, Some(begin));
         assert!(matches!(changes[..], [(_, None)]) && !watch.any_stale());
     }
 
@@ -102,13 +111,16 @@ mod tests {
     fn a_route_whose_handler_is_behind_is_stale_until_it_has_caught_up() {
         let begin = clock::now();
         let (mut watch, route) = watch(StaleLimits { silence: None, age: Some(LIMIT) }, begin);
-        route.arriving(clock::to_ns(begin), false);
-        assert!(watch.look(begin + LIMIT / 2, None).is_empty());
-        let changes = watch.look(begin + LIMIT, None);
+        route.arriving(BEGIN_NS, false);
+        let (now, now_ns) = after(begin, LIMIT / 2);
+        assert!(watch.look(now, now_ns, None).is_empty());
+        let (now, now_ns) = after(begin, LIMIT);
+        let changes = watch.look(now, now_ns, None);
         assert!(matches!(changes[..], [(_, Some(Staleness::Behind(LIMIT)))]));
-        route.taken(clock::to_ns(begin));
+        route.taken(BEGIN_NS);
         route.handled();
-        assert!(matches!(watch.look(begin + LIMIT * 2, None)[..], [(_, None)]));
+        let (now, now_ns) = after(begin, LIMIT * 2);
+        assert!(matches!(watch.look(now, now_ns, None)[..], [(_, None)]));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use latency::Latency;
-pub(crate) use latency::LatencyRecorder;
+pub(crate) use latency::{BesideRoutes, KernelStamp, LatencyRecorder, StageRecorder, Trail};
+pub use latency::{ClockOffset, Latency, LatencyReport, RouteLatency, Stages, Stamps, Trace};
 pub use route::RouteMetrics;
 pub(crate) use route::{RouteStats, StaleLimits};
 

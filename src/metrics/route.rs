@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use super::{Counter, LatencyRecorder};
+use super::{Counter, StageRecorder};
 
 /// A route's name, counters and limits, shared by its two ends and the client.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct RouteStats {
     /// The lane that had its first message, plus one.
     lane: AtomicUsize,
     /// Set once, before the first message, where latency is measured.
-    latency: OnceLock<LatencyRecorder>,
+    latency: OnceLock<StageRecorder>,
     // Apart, so that neither side takes the other's cache line with each message.
     parse_side: CachePadded<ParseSide>,
     handler_side: CachePadded<HandlerSide>,
@@ -99,10 +99,10 @@ impl RouteStats {
     }
 
     pub(crate) fn measure_latency(&self) {
-        self.latency.get_or_init(LatencyRecorder::default);
+        self.latency.get_or_init(StageRecorder::default);
     }
 
-    pub(crate) fn latency(&self) -> Option<&LatencyRecorder> {
+    pub(crate) fn latency(&self) -> Option<&StageRecorder> {
         self.latency.get()
     }
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::clock;
 use crate::error::Result;
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Arrival, Delivery, MessageHandler, Outlet};
@@ -31,11 +32,12 @@ impl<M: 'static> GuardedHandler<M> {
     /// Handles one message; true where it is the first of a batch.
     pub(super) fn handle(&mut self, message: M, arrival: Arrival, outlet: &mut dyn Outlet) -> bool {
         let first = !std::mem::replace(&mut self.in_batch, true);
-        if let Some(latency) = self.stats.latency() {
-            latency.record(arrival.stamps.age());
-        }
-        let mut delivery = Delivery::new(arrival, outlet);
+        let dequeued_ns = self.stats.latency().map(|_| clock::stamp_ns());
+        let mut delivery = Delivery::new(arrival, dequeued_ns, outlet);
         self.guard(|handler| handler.handle_delivery(message, &mut delivery));
+        if let (Some(latency), Some(dequeued_ns)) = (self.stats.latency(), dequeued_ns) {
+            latency.record(arrival.epoch, &arrival.trail, dequeued_ns, clock::stamp_ns());
+        }
         self.stats.handled();
         first
     }

@@ -59,9 +59,11 @@ impl<M> RouteReceiver<M> {
     pub fn try_next(&mut self) -> Pulled<M> {
         match self.queue.next() {
             Ok(Envelope::Message { message, arrival }) => {
-                self.stats.taken(arrival.stamps.received_ns());
+                self.stats.taken(arrival.trail.received_ns);
                 if let Some(latency) = self.stats.latency() {
-                    latency.record(arrival.stamps.age());
+                    // What the caller does with it is the caller's: the way ends here.
+                    let now_ns = clock::stamp_ns();
+                    latency.record(arrival.epoch, &arrival.trail, now_ns, now_ns);
                 }
                 self.stats.handled();
                 Pulled::Message(message, arrival)

@@ -11,6 +11,7 @@ use super::handler::{GuardedHandler, panic_text};
 use super::plan::{Base, RoutePlan};
 use super::queue::QueueIn;
 use super::threads::Leaving;
+use crate::clock;
 use crate::error::{HyperSocketError, Result};
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Arrival, Outlet};
@@ -91,10 +92,19 @@ pub(super) struct Site<R: MessageRouter> {
     /// Inline routes that handled something since the last `drained`.
     in_batch: Vec<usize>,
     scratch: Scratch,
+    measures: bool,
+    wall: WallTime,
     /// The last epoch that was severed by us: once is enough.
     severed: u64,
     /// Dropped at the stop, for which the client waits.
     leaving: Option<Leaving>,
+}
+
+/// The last read that carried a venue's time, on both clocks: one look at the wall clock a read.
+#[derive(Debug, Clone, Copy, Default)]
+struct WallTime {
+    received_ns: u64,
+    received_unix_ns: u64,
 }
 
 impl<R: MessageRouter> Site<R> {
@@ -113,6 +123,8 @@ impl<R: MessageRouter> Site<R> {
             parsed: Vec::new(),
             in_batch: Vec::new(),
             scratch: Scratch::default(),
+            measures: base.surroundings.measure_latency,
+            wall: WallTime::default(),
             severed: 0,
             leaving: Some(base.threads.leaving()?),
             base,
@@ -213,8 +225,12 @@ impl<R: MessageRouter> Site<R> {
         self.adopted = made.routes.len();
     }
 
-    fn hand_over(&mut self, message: R::Message, arrival: Arrival, outlet: &mut dyn Outlet) {
+    fn hand_over(&mut self, message: R::Message, mut arrival: Arrival, outlet: &mut dyn Outlet) {
         let Some(found) = self.find(&message) else { return };
+        if self.measures {
+            self.note_venue_time(&message, found, arrival.trail.received_ns);
+            arrival.trail.queued(clock::stamp_ns());
+        }
         let many = self.base.sites > 1;
         let Route { end, stats } = &mut self.routes[found];
         if many && !stats.is_of_lane(self.lane) {
@@ -223,7 +239,7 @@ impl<R: MessageRouter> Site<R> {
             }
             self.counters.lane_violations.add(1);
         }
-        let received_ns = arrival.stamps.received_ns();
+        let received_ns = arrival.trail.received_ns;
         match end {
             RouteEnd::Queue(queue) => {
                 stats.arriving(received_ns, many);
@@ -247,15 +263,36 @@ impl<R: MessageRouter> Site<R> {
         }
     }
 
+    /// Compares the venue's time of the message, where it has one, with our wall clock at the read.
+    fn note_venue_time(&mut self, message: &R::Message, route: usize, received_ns: u64) {
+        let venue_ns = catch_unwind(AssertUnwindSafe(|| self.router.event_time_ns(message))).unwrap_or_else(|panic| {
+            self.counters.panics.add(1);
+            self.report(|| ClientEvent::ParseFailed { error: panic_text(panic.as_ref()) });
+            None
+        });
+        let (Some(venue_ns), Some(latency)) = (venue_ns, self.routes[route].stats.latency()) else { return };
+        if self.wall.received_ns != received_ns {
+            let since = clock::stamp_ns().saturating_sub(received_ns);
+            self.wall = WallTime { received_ns, received_unix_ns: clock::unix_ns().saturating_sub(since) };
+        }
+        latency.venue_to_read.record_ns(self.wall.received_unix_ns.wrapping_sub(venue_ns).cast_signed());
+    }
+
     fn report(&self, event: impl FnOnce() -> ClientEvent) {
         self.base.surroundings.shared.report(event);
     }
 }
 
 impl<R: MessageRouter> Pipeline for Site<R> {
-    fn deliver(&mut self, raw: WsMessage<'_>, arrival: Arrival, outlet: &mut dyn Outlet) {
+    fn deliver(&mut self, raw: WsMessage<'_>, mut arrival: Arrival, outlet: &mut dyn Outlet) {
         debug_assert!(self.parsed.is_empty(), "messages were left over from the one before");
+        if self.measures {
+            arrival.trail.decoded(clock::stamp_ns());
+        }
         self.parse(raw);
+        if self.measures {
+            arrival.trail.parsed(clock::stamp_ns());
+        }
         let mut parsed = std::mem::take(&mut self.parsed);
         self.counters.parsed.add(parsed.len() as u64);
         for message in parsed.drain(..) {

@@ -12,16 +12,16 @@ use super::*;
 use crate::clock;
 use crate::error::Result;
 use crate::event::ConnectionEvent;
-use crate::handler::{MessageHandler, Stamps};
+use crate::handler::MessageHandler;
 use crate::ids::{ConnectionId, SendId};
-use crate::metrics::{Metrics, StaleLimits};
+use crate::metrics::{Metrics, StaleLimits, Trail};
 use crate::router::MessageRouter;
 use crate::state::Shared;
 use crate::sync::lock;
 use crate::thread::ThreadOptions;
 
 fn arrival(epoch: u64) -> Arrival {
-    Arrival { connection: ConnectionId(1), epoch, stamps: Stamps::new(clock::now()) }
+    Arrival { connection: ConnectionId(1), epoch, trail: Trail::new(clock::stamp_ns()) }
 }
 
 fn live(epoch: u64) -> ConnectionEvent {
@@ -164,7 +164,7 @@ impl MessageRouter for Numbers {
 struct NoOutlet;
 
 impl Outlet for NoOutlet {
-    fn send(&mut self, _: WsMessage<'_>, _: u64) -> Result<SendId> {
+    fn send(&mut self, _: WsMessage<'_>, _: u64, _: Option<u64>) -> Result<SendId> {
         Err("no socket".into())
     }
 }
@@ -304,7 +304,7 @@ fn schedule(seed: u64) {
     if let Some(pool) = pool {
         pool.join();
     }
-    let metrics = Metrics::read(&Default::default(), &stats, clock::to_ns(clock::now()));
+    let metrics = Metrics::read(&Default::default(), &stats, clock::stamp_ns());
     assert_eq!((metrics.parse_backlog, metrics.lane_violations), (0, 0), "seed {seed}");
     for (route, (seen, ordered)) in all.iter().enumerate() {
         let seen = lock(seen);

@@ -3,6 +3,8 @@
 mod dial;
 mod dialer;
 mod frame;
+#[cfg(target_os = "linux")]
+mod kernel_time;
 mod receive_buffer;
 mod socket_options;
 mod stream;

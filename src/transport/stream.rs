@@ -7,9 +7,13 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::clock;
 use crate::error::DisconnectReason;
+use crate::metrics::KernelStamp;
+#[cfg(target_os = "linux")]
+use crate::transport::kernel_time::KernelTime;
 use crate::transport::receive_buffer::ReceiveBuffer;
-use crate::transport::socket_options::Acks;
+use crate::transport::socket_options::{Acks, SocketOptions};
 use crate::transport::tls::{RECORD_BYTES, TlsSession, TlsState};
 use crate::transport::write_buffer::WriteBuffer;
 
@@ -24,6 +28,9 @@ pub(crate) struct Stream {
     layer: Layer,
     arrivals: Arrivals,
     acks: Acks,
+    /// Reads with the kernel's receive times, where they are wanted.
+    #[cfg(target_os = "linux")]
+    kernel_time: Option<KernelTime>,
     written: u64,
 }
 
@@ -59,23 +66,41 @@ pub(crate) struct Fill {
     pub(crate) more: bool,
     /// The end of what can be read; everything before it has been delivered, by this fill at the latest.
     pub(crate) end: Option<DisconnectReason>,
+    /// What the kernel said of the time of these bytes, where it was asked.
+    pub(crate) kernel: Option<KernelStamp>,
 }
 
 impl Stream {
     /// A stream without TLS.
     pub(crate) fn plain(socket: TcpStream) -> Self {
-        Self { socket, layer: Layer::Plain, arrivals: Arrivals::Open, acks: Acks::Delayed, written: 0 }
+        Self::new(socket, Layer::Plain)
     }
 
     /// A stream whose handshake is driven by [`fill`](Self::fill) and [`flush`](Self::flush); flush first.
     pub(crate) fn tls(socket: TcpStream, session: TlsSession) -> Self {
-        let layer = Layer::Tls { session: Box::new(session), close_notify: CloseNotify::No };
-        Self { socket, layer, arrivals: Arrivals::Open, acks: Acks::Delayed, written: 0 }
+        Self::new(socket, Layer::Tls { session: Box::new(session), close_notify: CloseNotify::No })
     }
 
-    /// Says when the kernel is to acknowledge what comes.
-    pub(crate) fn with_acks(self, acks: Acks) -> Self {
-        Self { acks, ..self }
+    fn new(socket: TcpStream, layer: Layer) -> Self {
+        Self {
+            socket,
+            layer,
+            arrivals: Arrivals::Open,
+            acks: Acks::Delayed,
+            #[cfg(target_os = "linux")]
+            kernel_time: None,
+            written: 0,
+        }
+    }
+
+    /// Does with each read what the socket's options ask for.
+    pub(crate) fn reading_by(mut self, options: &SocketOptions) -> Self {
+        self.acks = options.acks();
+        #[cfg(target_os = "linux")]
+        if options.has_kernel_timestamps() {
+            self.kernel_time = Some(KernelTime::new());
+        }
+        self
     }
 
     /// Says that a readiness event had `is_read_closed` or `is_error`: a short read is no sign of a drained socket
@@ -107,13 +132,18 @@ impl Stream {
         };
         let room = into.spare();
         let asked = room.len();
-        let bytes = match read_once(&mut self.socket, room) {
-            Ok(bytes) if bytes > 0 => bytes,
+        #[cfg(target_os = "linux")]
+        let read = read_once(&mut self.socket, self.kernel_time.as_mut(), room);
+        #[cfg(not(target_os = "linux"))]
+        let read = read_once(&mut self.socket, room);
+        let (bytes, kernel_unix_ns) = match read {
+            Ok((bytes, stamp)) if bytes > 0 => (bytes, stamp),
             nothing => {
                 cipher.clear();
-                return Fill { bytes: 0, more: false, end: end_of(nothing) };
+                return Fill { bytes: 0, more: false, end: end_of(nothing), kernel: None };
             }
         };
+        let to_read_ns = kernel_unix_ns.map(|then| clock::unix_ns().saturating_sub(then));
         into.filled(bytes);
         self.acks.rearm(&self.socket);
         let end = match &mut self.layer {
@@ -124,7 +154,12 @@ impl Stream {
                 Err(reason) => Some(reason),
             },
         };
-        Fill { bytes, more: bytes == asked || self.arrivals == Arrivals::Ended, end }
+        let is_of_last_byte = match &self.layer {
+            Layer::Plain => true,
+            Layer::Tls { session, .. } => !session.holds_part_of_record(),
+        };
+        let kernel = to_read_ns.map(|to_read_ns| KernelStamp { to_read_ns, is_of_last_byte });
+        Fill { bytes, more: bytes == asked || self.arrivals == Arrivals::Ended, end, kernel }
     }
 
     /// Writes until all of `out` has reached the kernel (true) or the kernel takes no more (false: wait for
@@ -202,9 +237,21 @@ impl Stream {
 /// A client both reads and writes for all of its life; edges make the standing interest in writing free.
 pub(crate) const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-fn read_once(socket: &mut TcpStream, room: &mut [u8]) -> io::Result<usize> {
+/// The count, and the kernel's receive time of the last byte where that was asked for.
+fn read_once(
+    socket: &mut TcpStream,
+    #[cfg(target_os = "linux")] mut kernel_time: Option<&mut KernelTime>,
+    room: &mut [u8],
+) -> io::Result<(usize, Option<u64>)> {
     loop {
-        match socket.read(room) {
+        #[cfg(target_os = "linux")]
+        let outcome = match &mut kernel_time {
+            Some(kernel_time) => kernel_time.read(socket, room),
+            None => socket.read(room).map(|count| (count, None)),
+        };
+        #[cfg(not(target_os = "linux"))]
+        let outcome = socket.read(room).map(|count| (count, None));
+        match outcome {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => return outcome,
         }
@@ -225,7 +272,7 @@ fn write_once(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<Option<usize>>
 }
 
 /// What a read without bytes means.
-fn end_of(nothing: io::Result<usize>) -> Option<DisconnectReason> {
+fn end_of(nothing: io::Result<(usize, Option<u64>)>) -> Option<DisconnectReason> {
     match nothing {
         Ok(_) => Some(DisconnectReason::EndOfStream),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -334,14 +381,16 @@ mod tests {
         let (socket, mut venue) = connected();
         let mut stream = Stream::plain(socket);
         let (mut plain, mut cipher) = (ReceiveBuffer::default(), ReceiveBuffer::default());
-        assert_eq!(stream.fill(&mut plain, &mut cipher), Fill { bytes: 0, more: false, end: None });
+        assert_eq!(stream.fill(&mut plain, &mut cipher), Fill { bytes: 0, more: false, end: None, kernel: None });
         venue.write_all(b"tick").unwrap();
-        until("the tick", || stream.fill(&mut plain, &mut cipher) == Fill { bytes: 4, more: false, end: None });
+        until("the tick", || {
+            stream.fill(&mut plain, &mut cipher) == Fill { bytes: 4, more: false, end: None, kernel: None }
+        });
         venue.write_all(b"last").unwrap();
         drop(venue);
         await_end(&mut stream);
-        assert_eq!(stream.fill(&mut plain, &mut cipher), Fill { bytes: 4, more: true, end: None });
-        let end = Fill { bytes: 0, more: false, end: Some(DisconnectReason::EndOfStream) };
+        assert_eq!(stream.fill(&mut plain, &mut cipher), Fill { bytes: 4, more: true, end: None, kernel: None });
+        let end = Fill { bytes: 0, more: false, end: Some(DisconnectReason::EndOfStream), kernel: None };
         assert_eq!(stream.fill(&mut plain, &mut cipher), end);
         assert_eq!(plain.data(), b"ticklast");
     }
@@ -350,7 +399,7 @@ mod tests {
     #[test]
     fn quick_acks_are_asked_for_again_after_each_read() {
         let (socket, mut venue) = connected();
-        let mut stream = Stream::plain(socket).with_acks(Acks::Quick);
+        let mut stream = Stream::plain(socket).reading_by(&SocketOptions::new().quick_ack());
         let (mut plain, mut cipher) = (ReceiveBuffer::default(), ReceiveBuffer::default());
         for _ in 0..3 {
             venue.write_all(b"tick").unwrap();

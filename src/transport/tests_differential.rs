@@ -33,7 +33,7 @@ fn ours(pieces: &[&[u8]], limit: u64) -> Outcome {
         let mut input = ReceiveBuffer::default();
         input.append(&kept);
         input.append(piece);
-        let answer = socket.read(&mut input, &mut out, |incoming, _| {
+        let answer = socket.read(&mut input, &mut out, |incoming, _, _| {
             delivered.push(match incoming {
                 Incoming::Message(WsMessage::Text(text)) => (1, text.as_bytes().to_vec()),
                 Incoming::Message(WsMessage::Binary(bytes)) => (2, bytes.into_owned()),

@@ -25,7 +25,7 @@ impl Session {
     fn feed(&mut self, bytes: &[u8]) -> Result<ReadOutcome, DisconnectReason> {
         self.input.append(bytes);
         let seen = &mut self.seen;
-        self.socket.read(&mut self.input, &mut self.out, |incoming, _| {
+        self.socket.read(&mut self.input, &mut self.out, |incoming, _, _| {
             seen.push(shown(&incoming));
         })
     }
@@ -134,7 +134,7 @@ fn messages_are_lent_from_the_receive_buffer() {
     input.append(&frame(0x81, "lent"));
     let expected = input.data()[2..].as_ptr();
     let mut socket = WebSocket::new(Limits::default());
-    let outcome = socket.read(&mut input, &mut WriteBuffer::default(), |incoming, _| {
+    let outcome = socket.read(&mut input, &mut WriteBuffer::default(), |incoming, _, _| {
         let Incoming::Message(message) = incoming else { panic!("{incoming:?}") };
         assert_eq!(message.as_bytes().as_ptr(), expected);
     });
@@ -247,7 +247,7 @@ fn the_unfinished_frame_may_move_to_another_buffer() {
         let mut hot = ReceiveBuffer::with_capacity(0);
         hot.append(&kept);
         hot.append(piece);
-        let outcome = socket.read(&mut hot, &mut out, |incoming, _| {
+        let outcome = socket.read(&mut hot, &mut out, |incoming, _, _| {
             seen.push(shown(&incoming));
         });
         assert_eq!(outcome, Ok(ReadOutcome::Open));
@@ -303,7 +303,7 @@ fn nothing_follows_our_close_but_reading_goes_on() {
 fn a_message_can_be_answered_while_it_is_lent() {
     let mut session = Session::new();
     session.input.append(&[frame(0x81, "tick"), frame(0x89, "p"), frame(0x81, "tock")].concat());
-    let outcome = session.socket.read(&mut session.input, &mut session.out, |incoming, writer| {
+    let outcome = session.socket.read(&mut session.input, &mut session.out, |incoming, _, writer| {
         if let Incoming::Message(message) = incoming {
             assert!(writer.send(&message));
             assert!(writer.ping(b""));

@@ -65,6 +65,11 @@ impl TlsSession {
         }
     }
 
+    /// Whether part of a record waits for its rest.
+    pub(crate) fn holds_part_of_record(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
     /// Takes all of `cipher` (which begins with the [lent tail](Self::lend_tail)), appends the plaintext of every
     /// complete record to `plain`, and queues the answers to handshake messages.
     ///

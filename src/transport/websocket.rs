@@ -85,14 +85,14 @@ impl WebSocket {
     /// Takes every complete frame from `input`, in order, and queues the replies in `out`, each right after its frame.
     ///
     /// `input` may be another buffer at each call, as long as it begins with what the last call left over. At a violation
-    /// everything before it was delivered, and the Close is queued. After an error or the peer's Close, `input` is
+    /// everything before it was delivered, and the Close is queued. `on_frame` hears whether `input` ends with the frame. After an error or the peer's Close, `input` is
     /// discarded and the same answer comes again. `on_frame` must not unwind: what it was given would come again.
     #[inline]
     pub(crate) fn read(
         &mut self,
         input: &mut ReceiveBuffer,
         out: &mut WriteBuffer,
-        on_frame: impl FnMut(Incoming<'_>, &mut FrameWriter<'_>),
+        on_frame: impl FnMut(Incoming<'_>, bool, &mut FrameWriter<'_>),
     ) -> Result<ReadOutcome, DisconnectReason> {
         self.flush_pongs(out);
         if self.ended.is_none() {
@@ -112,7 +112,7 @@ impl WebSocket {
         &mut self,
         data: &[u8],
         out: &mut WriteBuffer,
-        mut on_frame: impl FnMut(Incoming<'_>, &mut FrameWriter<'_>),
+        mut on_frame: impl FnMut(Incoming<'_>, bool, &mut FrameWriter<'_>),
     ) -> usize {
         let mut rest = data;
         loop {
@@ -131,18 +131,21 @@ impl WebSocket {
                 }
                 break;
             };
+            let is_last = end == rest.len();
             if header.is_single_text() {
                 let Ok(text) = simdutf8::basic::from_utf8(payload) else {
                     self.fail(DisconnectReason::InvalidUtf8, out);
                     break;
                 };
                 let message = WsMessage::text(text);
-                on_frame(Incoming::Message(message), &mut self.writer(out));
+                on_frame(Incoming::Message(message), is_last, &mut self.writer(out));
             } else if header.is_single_binary() {
                 let message = WsMessage::binary(payload);
-                on_frame(Incoming::Message(message), &mut self.writer(out));
+                on_frame(Incoming::Message(message), is_last, &mut self.writer(out));
             } else {
-                self.read_rare(&header, &rest[..end], payload, out, &mut on_frame);
+                self.read_rare(&header, &rest[..end], payload, out, |incoming, writer| {
+                    on_frame(incoming, is_last, writer);
+                });
                 if self.ended.is_some() {
                     break;
                 }
@@ -206,7 +209,7 @@ impl WebSocket {
         frame: &[u8],
         payload: &[u8],
         out: &mut WriteBuffer,
-        on_frame: &mut impl FnMut(Incoming<'_>, &mut FrameWriter<'_>),
+        mut on_frame: impl FnMut(Incoming<'_>, &mut FrameWriter<'_>),
     ) {
         if self.unfinished(header, payload).is_err() {
             return self.fail(DisconnectReason::InvalidUtf8, out);

@@ -27,6 +27,8 @@ pub(crate) struct Sent {
     /// The user's number for it; `None` for what the engine sends by itself.
     pub(crate) id: Option<SendId>,
     pub(crate) payload_bytes: usize,
+    /// When the message was read that this one answers, where that is measured.
+    pub(crate) tick_ns: Option<u64>,
 }
 
 impl WriteBuffer {
@@ -45,9 +47,9 @@ impl WriteBuffer {
     }
 
     /// Marks the end of a message's frame.
-    pub(crate) fn mark(&mut self, id: Option<SendId>, payload_bytes: usize) {
+    pub(crate) fn mark(&mut self, id: Option<SendId>, payload_bytes: usize, tick_ns: Option<u64>) {
         let end = self.base + self.bytes.len() as u64;
-        self.sends.push_back(Sent { end, id, payload_bytes });
+        self.sends.push_back(Sent { end, id, payload_bytes, tick_ns });
     }
 
     /// Whether a pong may be queued: pongs are answers to the peer, who must not be able to fill our memory.
