@@ -1,0 +1,61 @@
+//! The command `hypersockets`: listen to a feed, measure it, record it, replay it, or be a venue for others.
+//!
+//! Standard output carries messages or results and nothing else; everything about them goes to standard error.
+
+mod client;
+mod listen;
+mod print;
+mod simulate;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The result of a subcommand: what went wrong, in words for the user.
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// WebSocket feeds at the command line, by the engine of the crate of the same name.
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prints what a venue sends, a message a line, and reconnects for ever.
+    Listen(listen::Listen),
+    /// Is a venue on loopback, for any client.
+    Simulate(simulate::Simulate),
+    /// Prints the completions of a shell.
+    #[command(
+        after_help = "Example:\n  hypersockets completions bash > ~/.local/share/bash-completion/completions/hypersockets"
+    )]
+    Completions {
+        /// Whose.
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Listen(listen) => listen.run(),
+        Command::Simulate(simulate) => simulate.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "hypersockets", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            status::say(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 all well, also after Ctrl-C; 1 it failed, and says why; 2 the arguments are wrong.";
