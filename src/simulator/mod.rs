@@ -29,6 +29,7 @@
 // | program                                                                | chooses among the feeds               |
 // | hyperliquid, replay, session                                           | the feeds; the test's end             |
 // | command, outbox, recording                                             | orders; bytes on their way; messages  |
+// | recording_file                                                         | the format of a recorded session      |
 // | book, certificate, clock, due, frames, link, listening, report, tally, | words, sockets and numbers            |
 // | upgrade                                                                |                                       |
 
@@ -47,6 +48,7 @@ mod listening;
 mod outbox;
 mod program;
 mod recording;
+mod recording_file;
 mod replay;
 mod report;
 mod session;
@@ -61,6 +63,7 @@ mod tests;
 pub use builder::VenueBuilder;
 pub use command::Ending;
 pub use recording::Recording;
+pub use recording_file::{Cut, RecordingWriter};
 pub use replay::Pace;
 pub use report::Received;
 pub use session::Session;

@@ -1,4 +1,4 @@
-//! Recorded messages. Invariant: one payload per line of the file, and one receive time per payload or none at all.
+//! Recorded messages. Invariant: one receive time per message, or none at all.
 
 use std::fs;
 use std::io;
@@ -8,39 +8,54 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::frames::Opcode;
+use super::recording_file::{self, Cut};
 
-/// Messages to be replayed, all text or all binary, with or without the times at which they were received.
+/// Messages to be replayed, with or without the times at which they were received.
 #[derive(Clone)]
 pub struct Recording {
-    payloads: Vec<Vec<u8>>,
-    opcode: Opcode,
+    messages: Vec<(Opcode, Vec<u8>)>,
     received_ns: Option<Vec<u64>>,
+    gaps: Vec<usize>,
+    cut: Option<Cut>,
 }
 
 impl std::fmt::Debug for Recording {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recording")
-            .field("messages", &self.payloads.len())
+            .field("messages", &self.messages.len())
             .field("timed", &self.received_ns.is_some())
             .finish_non_exhaustive()
     }
 }
 
 impl Recording {
-    /// Reads a recording: a file whose name ends in `.b64l` holds one binary message a line, as base64; any other holds
-    /// one text message a line. The times are read from the file of the same name with the extension `.recv_ns`: one
-    /// Unix time in nanoseconds per line. Without that file the recording can only be played flat out.
+    /// Reads a recording: a file of [`RecordingWriter`](super::RecordingWriter), known by its first bytes; or one whose
+    /// name ends in `.b64l`, which holds one binary message a line, as base64; any other holds one text message a line. For
+    /// the latter two the times are read from the file of the same name with the extension `.recv_ns`: one Unix time in
+    /// nanoseconds per line. Without that file the recording can only be played flat out.
+    ///
+    /// A file of the first kind that was cut, anywhere, holds all that was written before; [`cut`](Self::cut) tells.
+    ///
+    /// # Errors
+    /// What the file system says; [`InvalidData`](io::ErrorKind::InvalidData), with the line, where it makes no sense.
     pub fn load(path: impl AsRef<Path>) -> io::Result<Recording> {
         let path = path.as_ref();
-        let text = read(path)?;
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let bytes = fs::read(path).map_err(named)?;
+        if let Some(recorded) = recording_file::parse(&bytes).map_err(named)? {
+            let (messages, times) = recorded.messages.into_iter().unzip();
+            return Ok(Recording { messages, received_ns: Some(times), gaps: recorded.gaps, cut: recorded.cut });
+        }
+        let text = String::from_utf8(bytes).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
         let is_binary = path.extension().is_some_and(|e| e == "b64l");
-        let payloads = lines(&text, path, |line| {
+        let messages = lines(&text, path, |line| {
             if line.is_empty() {
                 Err("an empty line".to_owned())
             } else if is_binary {
-                STANDARD.decode(line).map_err(|e| format!("no base64: {e}"))
+                let payload = STANDARD.decode(line).map_err(|e| format!("no base64: {e}"))?;
+                Ok((Opcode::Binary, payload))
             } else {
-                Ok(line.as_bytes().to_vec())
+                Ok((Opcode::Text, line.as_bytes().to_vec()))
             }
         })?;
 
@@ -50,12 +65,12 @@ impl Recording {
             let times: Vec<u64> = lines(&text, &times_path, |line| {
                 line.trim().parse().map_err(|e| format!("no receive time {line:?}: {e}"))
             })?;
-            if times.len() != payloads.len() {
+            if times.len() != messages.len() {
                 return Err(invalid(format!(
                     "{} holds {} times for the {} messages of {}",
                     times_path.display(),
                     times.len(),
-                    payloads.len(),
+                    messages.len(),
                     path.display()
                 )));
             }
@@ -63,36 +78,33 @@ impl Recording {
         } else {
             None
         };
-        Ok(Recording { payloads, opcode: if is_binary { Opcode::Binary } else { Opcode::Text }, received_ns })
+        Ok(Recording { messages, received_ns, gaps: Vec::new(), cut: None })
     }
 
     /// A recording of these text messages, without times.
     pub fn from_messages(messages: Vec<String>) -> Recording {
-        Recording {
-            payloads: messages.into_iter().map(String::into_bytes).collect(),
-            opcode: Opcode::Text,
-            received_ns: None,
-        }
+        let messages = messages.into_iter().map(|text| (Opcode::Text, text.into_bytes())).collect();
+        Recording { messages, received_ns: None, gaps: Vec::new(), cut: None }
     }
 
     /// How many messages it holds.
     pub fn len(&self) -> usize {
-        self.payloads.len()
+        self.messages.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.payloads.is_empty()
+        self.messages.is_empty()
     }
 
-    /// Whether its messages are binary.
+    /// Whether any of its messages is binary.
     pub fn is_binary(&self) -> bool {
-        matches!(self.opcode, Opcode::Binary)
+        self.messages.iter().any(|(opcode, _)| matches!(opcode, Opcode::Binary))
     }
 
     /// The payloads, in order.
     pub fn messages(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.payloads.iter().map(Vec::as_slice)
+        self.messages.iter().map(|(_, payload)| payload.as_slice())
     }
 
     /// The receive times, in Unix nanoseconds, if it has any.
@@ -100,8 +112,19 @@ impl Recording {
         self.received_ns.as_deref()
     }
 
-    pub(super) fn opcode(&self) -> Opcode {
-        self.opcode
+    /// Where the connection was lost while it was recorded: the index of the first message of each later session. What the
+    /// venue sent meanwhile is not in it.
+    pub fn gaps(&self) -> &[usize] {
+        &self.gaps
+    }
+
+    /// Where its file was cut, if it was.
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut
+    }
+
+    pub(super) fn frames(&self) -> impl Iterator<Item = (Opcode, &[u8])> {
+        self.messages.iter().map(|(opcode, payload)| (*opcode, payload.as_slice()))
     }
 }
 

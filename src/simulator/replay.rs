@@ -50,8 +50,8 @@ impl Reel {
         };
         let mut frames = Vec::new();
         let mut ends = Vec::with_capacity(recording.len());
-        for payload in recording.messages() {
-            frames::append(&mut frames, recording.opcode(), payload);
+        for (opcode, payload) in recording.frames() {
+            frames::append(&mut frames, opcode, payload);
             ends.push(frames.len());
         }
         Some(Reel { frames, ends, offsets, starts_on_connect: false, closes_at_end: false })
