@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use hypersockets::{
@@ -13,11 +13,9 @@ use hypersockets::{
 
 use crate::{Result, status};
 
-/// Where to dial, and what to say there.
+/// How to dial, and what to say there.
 #[derive(Args)]
 pub(crate) struct Connection {
-    /// `ws://…` or `wss://…`
-    pub(crate) url: String,
     /// A message to send at the start of each session; may be given several times.
     #[arg(long, value_name = "JSON")]
     subscribe: Vec<String>,
@@ -40,8 +38,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A builder with all of this.
-    pub(crate) fn builder(&self) -> Result<ClientBuilder<HasUrl, NoRouter>> {
-        let mut builder = hypersockets::builder().url(self.url.as_str()).max_message_bytes(self.max_message);
+    pub(crate) fn builder(&self, url: &str) -> Result<ClientBuilder<HasUrl, NoRouter>> {
+        let mut builder = hypersockets::builder().url(url).max_message_bytes(self.max_message);
         let subscriptions = self.subscribe.iter().map(|text| WsMessage::text(text.clone())).collect();
         builder = builder.subscriptions(subscriptions);
         if let Some(file) = &self.ca_file {
@@ -153,6 +151,12 @@ pub(crate) fn end(client: &Client) -> Result<ShutdownReport> {
         DisconnectReason::Shutdown => Ok(report),
         reason => Err(reason.to_string().into()),
     }
+}
+
+/// So long before now, in nanoseconds since 1970.
+pub(crate) fn unix_ns_ago(age: Duration) -> u64 {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(unix.saturating_sub(age).as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

@@ -18,6 +18,8 @@ use crate::{Result, status};
   hypersockets listen wss://stream.binance.com:9443/ws/btcusdt@trade --jsonl --for 1m > trades.jsonl
   hypersockets listen ws://127.0.0.1:8080/ --heartbeat '20s=ping' --count 100 | jq .")]
 pub(crate) struct Listen {
+    /// `ws://…` or `wss://…`
+    url: String,
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
@@ -40,7 +42,7 @@ impl Listen {
         let printer = Printer::new(self.format, self.count, &running, &outcome)?;
         let client = self
             .connection
-            .builder()?
+            .builder(&self.url)?
             .router(AsItIs, |routing| routing.handler((), printer))
             .shutdown_flag(running.flag())
             .start()?;

@@ -5,6 +5,8 @@
 mod client;
 mod listen;
 mod print;
+mod record;
+mod replay;
 mod simulate;
 mod status;
 
@@ -27,6 +29,10 @@ struct Arguments {
 enum Command {
     /// Prints what a venue sends, a message a line, and reconnects for ever.
     Listen(listen::Listen),
+    /// Writes what a venue sends into a file, with the times at which it came.
+    Record(record::Record),
+    /// Plays a recording, through a socket and the engine, as it was or as fast as it goes.
+    Replay(replay::Replay),
     /// Is a venue on loopback, for any client.
     Simulate(simulate::Simulate),
     /// Prints the completions of a shell.
@@ -42,6 +48,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Listen(listen) => listen.run(),
+        Command::Record(record) => record.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "hypersockets", &mut std::io::stdout());

@@ -5,14 +5,14 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use hypersockets::{Delivery, MessageHandler, MessageRouter, WsMessage};
 
-use crate::client::Running;
+use crate::client::{Running, unix_ns_ago};
 
 /// How a message becomes a line.
 #[derive(Args, Clone, Copy)]
@@ -76,6 +76,8 @@ pub(crate) struct Printer {
     left: u64,
     running: Running,
     outcome: Arc<Outcome>,
+    /// When the messages were received, where that was long ago.
+    times: std::vec::IntoIter<u64>,
 }
 
 impl Printer {
@@ -94,10 +96,17 @@ impl Printer {
             left: count.unwrap_or(u64::MAX),
             running: running.clone(),
             outcome: Arc::clone(outcome),
+            times: Vec::new().into_iter(),
         })
     }
 
-    fn print(&mut self, message: &Raw, epoch: u64, received_unix_ns: u128) -> io::Result<()> {
+    /// With the times at which the messages to come were received, in order.
+    pub(crate) fn with_times(mut self, times: Vec<u64>) -> Self {
+        self.times = times.into_iter();
+        self
+    }
+
+    fn print(&mut self, message: &Raw, epoch: u64, received_unix_ns: u64) -> io::Result<()> {
         let out = &mut self.out;
         if self.format.jsonl {
             write!(out, "{{\"received_unix_ns\":{received_unix_ns},\"epoch\":{epoch},\"kind\":")?;
@@ -127,11 +136,10 @@ impl Printer {
             return;
         }
         // Only JSON lines hold the time: the others are spared the clock.
-        let received_unix_ns = if self.format.jsonl {
-            let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            unix.saturating_sub(age).as_nanos()
-        } else {
-            0
+        let received_unix_ns = match self.times.next() {
+            Some(time) => time,
+            None if self.format.jsonl => unix_ns_ago(age),
+            None => 0,
         };
         let printed = self.print(message, epoch, received_unix_ns);
         self.judge(printed);

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use hypersockets::simulator::{Ending, Pace, Recording, Venue};
+use hypersockets::simulator::{Ending, Pace, Venue};
 
 use crate::client::Running;
+use crate::replay::load;
 use crate::{Result, status};
 
 /// Is a venue on loopback until SIGINT or SIGTERM. Prints its URL on standard output once clients may dial.
@@ -49,7 +50,7 @@ impl Simulate {
         let venue = match &self.replay {
             None => Venue::hyperliquid(self.coins.iter()).rate_per_sec(self.rate),
             Some(file) => {
-                let recording = Recording::load(file)?;
+                let recording = load(file)?;
                 status::say(&format!("{}: {} messages", file.display(), recording.len()));
                 Venue::replay(recording).pace(self.speed)
             }
