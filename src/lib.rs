@@ -88,6 +88,8 @@
 //! | `platform-verifier` | | certificates judged by the platform |
 //! | `serde_json` | yes | `?` on serde_json errors in routers and handlers |
 //! | `toml` | | [`CorePlan`] from a TOML file |
+//! | `report` | | latency as JSON, CSV, HdrHistogram logs, Prometheus text and HTML: the `report` module |
+//! | `cli` | | the command `hypersockets` |
 //! | `simulator` | | a scripted venue on loopback, for tests |
 //!
 //! # Logging
@@ -125,6 +127,8 @@ mod own_thread;
 mod passive_ping;
 mod pipeline;
 mod reconnect;
+#[cfg(feature = "report")]
+pub mod report;
 mod router;
 mod routing;
 mod sender;

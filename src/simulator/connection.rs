@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -87,8 +88,19 @@ enum Next {
     Again,
     /// Nothing before a command, the socket, or the instant.
     Wait(Option<Instant>),
+    /// The same, and not a millisecond behind the instant.
+    WaitSharply(Instant),
     /// The connection is over.
     End,
+}
+
+/// The poll rounds up to milliseconds: how long it may sleep so as not to wake too late.
+fn almost(left: Duration) -> Duration {
+    let sleep = left.saturating_sub(Duration::from_millis(1));
+    if sleep.is_zero() {
+        thread::yield_now();
+    }
+    sleep
 }
 
 impl Connection {
@@ -132,6 +144,7 @@ impl Connection {
                 Ok(Next::Again) => Some(Duration::ZERO),
                 Ok(Next::Wait(None)) => None,
                 Ok(Next::Wait(Some(until))) => Some(until.saturating_duration_since(now.at)),
+                Ok(Next::WaitSharply(until)) => Some(almost(until.saturating_duration_since(now.at))),
                 Ok(Next::End) => return,
                 Err(_) => {
                     // Lets the client have the TLS alert that says why.
@@ -173,10 +186,10 @@ impl Connection {
             drained = self.flush()? == Flushed::Drained;
         }
 
-        let until = match (&self.phase, due) {
+        let until = match (&self.phase, &due) {
             (Phase::Lingering(until), _) if *until <= now.at => return Ok(Next::End),
             (Phase::Lingering(until) | Phase::Delaying(until, ..), _) => Some(*until),
-            (_, Due::At(until)) => Some(until),
+            (_, Due::At(until) | Due::Sharp(until)) => Some(*until),
             (_, Due::WhenRoom) if drained => return Ok(Next::Again),
             _ => None,
         };
@@ -184,6 +197,9 @@ impl Connection {
         let may_obey = drained && !self.script.is_empty();
         if may_read || may_obey {
             return Ok(Next::Again);
+        }
+        if let (Due::Sharp(until), Phase::Live) = (&due, &self.phase) {
+            return Ok(Next::WaitSharply(*until));
         }
         Ok(Next::Wait(until))
     }

@@ -52,7 +52,7 @@ impl Market {
 
 impl Coin {
     fn next_time(&self, now: Stamp) -> u64 {
-        let next = |last: u64| now.unix_ms.max(last + 1);
+        let next = |last: u64| now.unix_ms().max(last + 1);
         let (Ok(last) | Err(last)) =
             self.last_time.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
         next(last)
@@ -238,7 +238,7 @@ impl HyperliquidFeed {
                     1 => PAST_TRADES,
                     _ => 1 + self.dice.below(3),
                 };
-                book.write_trades(trades, now.unix_ms, &mut self.message);
+                book.write_trades(trades, now.unix_ms(), &mut self.message);
                 Counted::Message
             }
         };

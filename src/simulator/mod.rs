@@ -27,7 +27,7 @@
 // | connection                                                             | the thread of each connection         |
 // | shared                                                                 | what the venue lends to those threads |
 // | program                                                                | chooses among the feeds               |
-// | hyperliquid, replay, session                                           | the feeds; the test's end             |
+// | hyperliquid, replay, session, ticks                                    | the feeds; the test's end             |
 // | command, outbox, recording                                             | orders; bytes on their way; messages  |
 // | recording_file                                                         | the format of a recorded session      |
 // | book, certificate, clock, due, frames, link, listening, report, tally, | words, sockets and numbers            |
@@ -54,6 +54,7 @@ mod report;
 mod session;
 mod shared;
 mod tally;
+mod ticks;
 mod upgrade;
 mod venue;
 

@@ -7,6 +7,7 @@ use super::due::Due;
 use super::hyperliquid::{HyperliquidFeed, Market};
 use super::outbox::Outbox;
 use super::replay::{Reel, ReplayFeed};
+use super::ticks::TicksFeed;
 
 /// What a venue plays, shared by its sessions.
 pub(super) enum Program {
@@ -16,6 +17,8 @@ pub(super) enum Program {
     Hyperliquid(Arc<Market>),
     /// A recording, whole, for each session.
     Replay(Arc<Reel>),
+    /// Numbered messages of a size at a rate.
+    Ticks { message_bytes: usize, rate_per_sec: f64 },
 }
 
 /// One session's part of the program.
@@ -23,6 +26,7 @@ pub(super) enum Feed {
     Scripted,
     Hyperliquid(HyperliquidFeed),
     Replay(ReplayFeed),
+    Ticks(TicksFeed),
 }
 
 impl Program {
@@ -31,21 +35,26 @@ impl Program {
             Program::Scripted => Feed::Scripted,
             Program::Hyperliquid(market) => Feed::Hyperliquid(HyperliquidFeed::new(Arc::clone(market), session)),
             Program::Replay(reel) => Feed::Replay(ReplayFeed::new(Arc::clone(reel))),
+            Program::Ticks { message_bytes, rate_per_sec } => {
+                Feed::Ticks(TicksFeed::new(*message_bytes, *rate_per_sec))
+            }
         }
     }
 }
 
 impl Feed {
     pub(super) fn upgraded(&mut self, now: Stamp) {
-        if let Feed::Replay(replay) = self {
-            replay.upgraded(now);
+        match self {
+            Feed::Replay(replay) => replay.upgraded(now),
+            Feed::Ticks(ticks) => ticks.upgraded(now),
+            Feed::Scripted | Feed::Hyperliquid(_) => {}
         }
     }
 
     /// The client sent a data message; `text` unless it was binary.
     pub(super) fn heard(&mut self, text: Option<&str>, now: Stamp, outbox: &mut Outbox) {
         match self {
-            Feed::Scripted => {}
+            Feed::Scripted | Feed::Ticks(_) => {}
             Feed::Hyperliquid(feed) => feed.heard(text, now, outbox),
             Feed::Replay(replay) => replay.heard(now),
         }
@@ -57,6 +66,7 @@ impl Feed {
             Feed::Scripted => Due::Never,
             Feed::Hyperliquid(feed) => feed.emit(now, outbox),
             Feed::Replay(replay) => replay.emit(now, outbox),
+            Feed::Ticks(ticks) => ticks.emit(now, outbox),
         }
     }
 }

@@ -68,6 +68,12 @@ impl Latency {
         Self { histogram }
     }
 
+    /// For those who write it down as HdrHistogram does.
+    #[cfg(feature = "report")]
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
     /// How many were measured.
     pub fn count(&self) -> u64 {
         self.histogram.len()

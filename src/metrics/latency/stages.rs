@@ -182,7 +182,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    pub(super) fn merged<'a>(parts: impl Iterator<Item = &'a Stages> + Clone) -> Self {
+    pub(crate) fn merged<'a>(parts: impl Iterator<Item = &'a Stages> + Clone) -> Self {
         let all = |field: fn(&Stages) -> &Latency| Latency::merged(parts.clone().map(field));
         Self {
             kernel_to_read: all(|stages| &stages.kernel_to_read),

@@ -170,3 +170,16 @@ fn a_client_that_does_not_read_loses_nothing() {
     session.flush(PATIENCE).expect("the client has read all");
     assert_eq!(venue.sent(), 200);
 }
+
+#[test]
+fn ticks_are_numbered_of_the_size_asked_for_and_none_is_missing() {
+    for venue in [Venue::ticks(150).flat_out(), Venue::ticks(0).rate_per_sec(100_000.0).tls()] {
+        let venue = venue.start().expect("a free port");
+        let mut client = dial(&venue);
+        for seq in 1..=5_000 {
+            let text = next_text(&mut client);
+            assert!(text.starts_with(&format!(r#"{{"seq":{seq},"sent_unix_ns":"#)) && text.ends_with("\"}"), "{text}");
+            assert!(text.len() == 150 || text.len() < 70, "{text}");
+        }
+    }
+}
