@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
@@ -109,6 +110,14 @@ impl Running {
         self.flag.load(Ordering::Acquire) && self.until.is_none_or(|until| Instant::now() < until)
     }
 
+    /// Waits for this long, less where it is time to go.
+    pub(crate) fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while self.goes_on() && Instant::now() < until {
+            thread::sleep(self.patience().min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+
     /// How long to wait for something else before looking again.
     pub(crate) fn patience(&self) -> Duration {
         let left = self.until.map_or(LOOK_EVERY, |until| until.saturating_duration_since(Instant::now()));
@@ -119,23 +128,46 @@ impl Running {
 /// Says what happens to the client, until it is time to go or it has closed by itself.
 ///
 /// # Errors
-/// Where dialling again will never help: what we were told to send in the upgrade request is no header.
+/// As [`say_event`].
 pub(crate) fn follow(client: &Client, running: &Running, quiet: bool) -> Result<()> {
     let events = client.events();
     while running.goes_on() {
         match events.next_timeout(running.patience()) {
             Some(ClientEvent::Closed { .. }) => return Ok(()),
-            Some(ClientEvent::DialFailed { reason: DisconnectReason::InvalidHeader(what), .. }) => {
-                return Err(format!("--header: {what}").into());
-            }
-            Some(event) if !quiet => status::words(&event).iter().for_each(|words| status::say(words)),
-            Some(_) => {}
+            Some(event) => say_event(&event, quiet)?,
             // Its last event is lost where too many came before it.
-            None if client.state() == ClientState::Closed => return Ok(()),
+            None if has_ended(client) => return Ok(()),
             None => {}
         }
     }
     Ok(())
+}
+
+/// Says what happened, unless it is of no interest.
+///
+/// # Errors
+/// Where dialling again will never help: what we were told to send in the upgrade request is no header.
+pub(crate) fn say_event(event: &ClientEvent, quiet: bool) -> Result<()> {
+    if let ClientEvent::DialFailed { reason: DisconnectReason::InvalidHeader(what), .. } = event {
+        return Err(format!("--header: {what}").into());
+    }
+    if !quiet && let Some(words) = status::words(event) {
+        status::say(&words);
+    }
+    Ok(())
+}
+
+/// Whether the client will never be live again.
+pub(crate) fn has_ended(client: &Client) -> bool {
+    matches!(client.state(), ClientState::Closed | ClientState::Failed)
+}
+
+/// Waits until the client has closed by itself, for at most [`LAST_WORDS`].
+pub(crate) fn await_closed(client: &Client) {
+    let (events, until) = (client.events(), Instant::now() + LAST_WORDS);
+    while !has_ended(client) && Instant::now() < until {
+        events.next_timeout(LOOK_EVERY);
+    }
 }
 
 /// Shuts the client down: everything that had arrived is handled first.
@@ -182,4 +214,4 @@ fn text_ping(text: &str) -> Result<(String, String), String> {
 /// The flag is also cleared by signals, which wake nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// For what has arrived and waits to be printed, however slow the reader of our output is.
-const LAST_WORDS: Duration = Duration::from_secs(60);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 //! Standard output carries messages or results and nothing else; everything about them goes to standard error.
 
 mod client;
+mod latency;
 mod listen;
 mod print;
 mod record;
@@ -29,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Prints what a venue sends, a message a line, and reconnects for ever.
     Listen(listen::Listen),
+    /// Measures where each microsecond goes, from the socket to the handler.
+    Latency(latency::Latency),
     /// Writes what a venue sends into a file, with the times at which it came.
     Record(record::Record),
     /// Plays a recording, through a socket and the engine, as it was or as fast as it goes.
@@ -48,6 +51,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Listen(listen) => listen.run(),
+        Command::Latency(latency) => latency.run(),
         Command::Record(record) => record.run(),
         Command::Replay(replay) => replay.run(),
         Command::Simulate(simulate) => simulate.run(),

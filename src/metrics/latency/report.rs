@@ -73,6 +73,40 @@ impl LatencyReport {
         }
     }
 
+    /// The reports of several clients as one: routes of the same name together, the slowest of all. Clients of one engine
+    /// share its loop: `loop_gaps` are those of the report that has the most.
+    #[must_use]
+    pub fn merged(reports: &[Self]) -> Self {
+        let mut names: Vec<&str> = Vec::new();
+        for route in reports.iter().flat_map(|report| &report.routes) {
+            if !names.contains(&route.route.as_str()) {
+                names.push(&route.route);
+            }
+        }
+        let named = |name: &str| {
+            let same = reports.iter().flat_map(|report| &report.routes).filter(|route| route.route == name);
+            RouteLatency { route: name.to_owned(), stages: Stages::merged(same.map(|route| &route.stages)) }
+        };
+        let routes: Vec<_> = names.into_iter().map(named).collect();
+        let mut slowest: Vec<_> = reports.iter().flat_map(|report| report.slowest.iter().cloned()).collect();
+        slowest.sort_by_key(|trace| std::cmp::Reverse(trace.total_ns));
+        Self {
+            taken_unix_ns: reports.iter().map(|report| report.taken_unix_ns).max().unwrap_or(0),
+            covers: reports.iter().map(|report| report.covers).max().unwrap_or_default(),
+            stages: Stages::merged(routes.iter().map(|route| &route.stages)),
+            routes,
+            tick_to_trade: Latency::merged(reports.iter().map(|report| &report.tick_to_trade)),
+            round_trips: Latency::merged(reports.iter().map(|report| &report.round_trips)),
+            loop_gaps: reports
+                .iter()
+                .map(|report| &report.loop_gaps)
+                .max_by_key(|gaps| gaps.count())
+                .cloned()
+                .unwrap_or_default(),
+            slowest,
+        }
+    }
+
     /// What has been added since `earlier`, an earlier report of the same client. `slowest` stays as it is, but for the
     /// messages that came before.
     #[must_use]
