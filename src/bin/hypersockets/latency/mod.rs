@@ -123,11 +123,13 @@ impl Latency {
         let engine = self.core.into_iter().fold(Engine::builder().name("hs-loop"), |engine, core| engine.core(core));
         let engine = engine.idle(self.idle.into()).start()?;
         let clients = self.start(&url, venue.as_ref(), &engine, &running)?;
-        self.watch(&clients, &running, |interval| {
+        let mut take = |interval: &LatencyReport| {
             html.interval(interval);
             log.as_mut().map_or(Ok(()), |log| log.write(interval))
-        })?;
+        };
+        let before = self.watch(&clients, &running, &mut take)?;
         let outcome = self.end(&clients, venue.as_ref())?;
+        take(&outcome.latency.since(&before))?;
         engine.shutdown()?;
 
         self.write_files(&outcome, &html)?;
@@ -171,13 +173,14 @@ impl Latency {
         (0..self.connections).map(start).collect()
     }
 
-    /// Waits and shows, until it is time to go or all clients have closed by themselves; an interval a second.
+    /// Waits and shows, until it is time to go or all clients have closed by themselves; an interval a second. Gives the
+    /// last report.
     fn watch(
         &self,
         clients: &[Client],
         running: &Running,
         mut each: impl FnMut(&LatencyReport) -> io::Result<()>,
-    ) -> Result<()> {
+    ) -> Result<LatencyReport> {
         let mut screen = Screen::new(self.quiet);
         let mut before = read(clients);
         while running.goes_on() && !clients.iter().all(has_ended) {
@@ -194,7 +197,7 @@ impl Latency {
             screen.show(&interval, &now, clients);
             before = now;
         }
-        Ok(())
+        Ok(before)
     }
 
     /// Ends the clients: by the venue's going where it is ours, so that all it sent arrives.
