@@ -48,16 +48,16 @@ pub(crate) struct Latency {
     #[arg(long)]
     simulate: bool,
     /// Messages a second of each connection.
-    #[arg(long, value_name = "N", default_value_t = 1_000.0, requires = "simulate")]
+    #[arg(long, value_name = "N", default_value_t = 1_000.0, conflicts_with = "url")]
     rate: f64,
     /// The size of a message.
-    #[arg(long, value_name = "BYTES", default_value_t = 150, requires = "simulate")]
+    #[arg(long, value_name = "BYTES", default_value_t = 150, conflicts_with = "url")]
     size: usize,
     /// How many connections, all on one loop.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "simulate", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "url", value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: u32,
     /// Over TLS.
-    #[arg(long, requires = "simulate")]
+    #[arg(long, conflicts_with = "url")]
     tls: bool,
     /// Writes a page with tables and plots.
     #[arg(long, value_name = "FILE")]
