@@ -75,17 +75,24 @@ impl HtmlReport {
 
         let stages = report.stages.named();
         let measured: Vec<_> = stages.into_iter().filter(|(_, latency)| latency.count() > 0).collect();
+        // A stage keeps its colour where the kernel was not asked.
+        let first = stages.len() - measured.len();
         page += "<h2>Stage by stage</h2>\n";
         page += &table(report);
-        section(&mut page, "Percentiles", &names(measured.iter().map(|(name, _)| *name)), plot::percentiles(&measured));
+        section(
+            &mut page,
+            "Percentiles",
+            &legend(first, measured.iter().map(|(name, _)| *name)),
+            plot::percentiles(first, &measured),
+        );
         if !self.moments.is_empty() {
             let course = |index: usize| self.moments.iter().map(move |m| (m.at_secs, m.quantiles_ns[index])).collect();
             let courses: Vec<_> = (0..COURSES.len()).map(course).collect();
-            section(&mut page, "Total over time", &names(COURSES.map(|(name, _)| name)), plot::timeline(&courses));
+            section(&mut page, "Total over time", &legend(0, COURSES.map(|(name, _)| name)), plot::timeline(&courses));
         }
         if !report.slowest.is_empty() {
             let slowest = &report.slowest[..report.slowest.len().min(MOST_TRACES)];
-            let legend = names(plot::stages_of(&slowest[0]).map(|(name, _)| name));
+            let legend = legend(plot::FIRST_STAGE, plot::stages_of(&slowest[0]).map(|(name, _)| name));
             section(&mut page, "The slowest messages", &legend, plot::bars(slowest));
             page += "<div class=\"scroll\"><table>\n<thead><tr><th>Route</th><th>Session</th><th>Total</th>\
                      <th>In the kernel</th></tr></thead>\n<tbody>\n";
@@ -162,9 +169,10 @@ fn table(report: &LatencyReport) -> String {
     text
 }
 
-/// The legend: names in their colours.
-fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let entry = |(index, name): (usize, &str)| format!("<span style=\"--c:{}\">{name}</span>", plot::colour(index));
+/// Names in their colours, from the first one's index on.
+fn legend<'a>(first: usize, names: impl IntoIterator<Item = &'a str>) -> String {
+    let entry =
+        |(index, name): (usize, &str)| format!("<span style=\"--c:{}\">{name}</span>", plot::colour(first + index));
     names.into_iter().enumerate().map(entry).collect()
 }
 

@@ -20,7 +20,7 @@ const COLOURS: [RGBColor; 6] = [
 ];
 const INK: RGBColor = RGBColor(0x33, 0x33, 0x33);
 const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDD);
-const SIZE: (u32, u32) = (960, 440);
+const SIZE: (u32, u32) = (720, 400);
 const FONT: &str = "sans-serif";
 
 /// The colour of the curve or bar with this index, as CSS has it.
@@ -29,8 +29,9 @@ pub(super) fn colour(index: usize) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// For each distribution, the time that a share of its messages did not exceed; the share approaches 100 % to the right.
-pub(super) fn percentiles(curves: &[(&str, &Latency)]) -> Drawn {
+/// For each distribution, the time that a share of its messages did not exceed; the share approaches 100 % to the right. `first` is the
+/// colour of the first curve.
+pub(super) fn percentiles(first: usize, curves: &[(&str, &Latency)]) -> Drawn {
     let most = curves.iter().map(|(_, latency)| latency.count()).max().unwrap_or(0).max(100) as f64;
     let highest = curves.iter().map(|(_, latency)| latency.max_ns()).max().unwrap_or(0).max(10_000) as f64;
     let mut svg = String::new();
@@ -47,7 +48,7 @@ pub(super) fn percentiles(curves: &[(&str, &Latency)]) -> Drawn {
             .x_desc("share of the messages")
             .x_label_formatter(&|distance| share(*distance))
             .y_label_formatter(&|ns| time(*ns))
-            .label_style((FONT, 15).into_font().color(&INK))
+            .label_style((FONT, 16).into_font().color(&INK))
             .axis_style(INK)
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
@@ -62,7 +63,8 @@ pub(super) fn percentiles(curves: &[(&str, &Latency)]) -> Drawn {
                 below += count;
                 points.push(((1.0 / (1.0 - below as f64 / total)).min(most), height));
             }
-            chart.draw_series(LineSeries::new(points, COLOURS[index % COLOURS.len()].stroke_width(2)))?;
+            let colour = COLOURS[(first + index) % COLOURS.len()];
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         }
         root.present()?;
     }
@@ -89,9 +91,9 @@ pub(super) fn timeline(courses: &[Course]) -> Drawn {
         chart
             .configure_mesh()
             .x_desc("seconds")
-            .x_label_formatter(&|at| format!("{at:.0}"))
+            .x_label_formatter(&|at| if end < 20.0 { format!("{at:.1}") } else { format!("{at:.0}") })
             .y_label_formatter(&|ns| time(*ns))
-            .label_style((FONT, 15).into_font().color(&INK))
+            .label_style((FONT, 16).into_font().color(&INK))
             .axis_style(INK)
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
@@ -123,17 +125,18 @@ pub(super) fn bars(traces: &[Trace]) -> Drawn {
             .disable_y_mesh()
             .disable_y_axis()
             .x_label_formatter(&|ns| time(*ns))
-            .label_style((FONT, 15).into_font().color(&INK))
+            .label_style((FONT, 16).into_font().color(&INK))
             .axis_style(INK)
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        let words = (FONT, 15).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+        let words = (FONT, 16).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         for (row, trace) in traces.iter().enumerate() {
             let (top, bottom, mut left) = (row as f64 + 0.15, row as f64 + 0.85, 0.0);
             for (index, (_, ns)) in stages_of(trace).into_iter().enumerate() {
                 let right = left + ns as f64;
-                let piece = Rectangle::new([(left, top), (right, bottom)], COLOURS[index % COLOURS.len()].filled());
+                let colour = COLOURS[(index + FIRST_STAGE) % COLOURS.len()];
+                let piece = Rectangle::new([(left, top), (right, bottom)], colour.filled());
                 chart.draw_series([piece])?;
                 left = right;
             }
@@ -154,6 +157,9 @@ pub(super) fn stages_of(trace: &Trace) -> [(&'static str, u64); 4] {
         ("handle", trace.handle_ns),
     ]
 }
+
+/// The colour of a bar's first piece: that of the same stage among the curves, where `kernel_to_read` comes before it.
+pub(super) const FIRST_STAGE: usize = 1;
 
 /// A time in the unit that fits it.
 pub(super) fn time(ns: f64) -> String {
