@@ -29,10 +29,21 @@ impl<M: 'static> GuardedHandler<M> {
         &self.stats
     }
 
-    /// Handles one message; true where it is the first of a batch.
+    /// Handles one message that waited until now; true where it is the first of a batch.
     pub(super) fn handle(&mut self, message: M, arrival: Arrival, outlet: &mut dyn Outlet) -> bool {
-        let first = !std::mem::replace(&mut self.in_batch, true);
         let dequeued_ns = self.stats.latency().map(|_| clock::stamp_ns());
+        self.handle_since(dequeued_ns, message, arrival, outlet)
+    }
+
+    /// The same, of one that waited until then; a stamp where the route is measured.
+    pub(super) fn handle_since(
+        &mut self,
+        dequeued_ns: Option<u64>,
+        message: M,
+        arrival: Arrival,
+        outlet: &mut dyn Outlet,
+    ) -> bool {
+        let first = !std::mem::replace(&mut self.in_batch, true);
         let mut delivery = Delivery::new(arrival, dequeued_ns, outlet);
         self.guard(|handler| handler.handle_delivery(message, &mut delivery));
         if let (Some(latency), Some(dequeued_ns)) = (self.stats.latency(), dequeued_ns) {

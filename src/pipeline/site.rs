@@ -227,9 +227,12 @@ impl<R: MessageRouter> Site<R> {
 
     fn hand_over(&mut self, message: R::Message, mut arrival: Arrival, outlet: &mut dyn Outlet) {
         let Some(found) = self.find(&message) else { return };
+        let mut queued_ns = None;
         if self.measures {
             self.note_venue_time(&message, found, arrival.trail.received_ns);
-            arrival.trail.queued(clock::stamp_ns());
+            let now_ns = clock::stamp_ns();
+            arrival.trail.queued(now_ns);
+            queued_ns = Some(now_ns);
         }
         let many = self.base.sites > 1;
         let Route { end, stats } = &mut self.routes[found];
@@ -250,7 +253,8 @@ impl<R: MessageRouter> Site<R> {
             }
             RouteEnd::Inline(handler) => {
                 stats.arriving_inline(received_ns, many);
-                if handler.handle(message, arrival, outlet) {
+                // Nothing waits: one look at the clock is both ends of its queue.
+                if handler.handle_since(queued_ns, message, arrival, outlet) {
                     self.in_batch.push(found);
                 }
             }
