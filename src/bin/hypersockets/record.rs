@@ -41,7 +41,7 @@ impl Record {
         let builder = self.connection.builder(&self.url)?;
         let writer = RecordingWriter::create(&self.file).map_err(|error| self.at_fault(&error))?;
         let failed = Arc::<Mutex<Option<io::Error>>>::default();
-        let recorder = Recorder { writer, failed: Arc::clone(&failed), running: running.clone() };
+        let recorder = Recorder { writer, failed: Arc::clone(&failed), running: running.clone(), last_unix_ns: 0 };
         let client =
             builder.router(AsItIs, |routing| routing.handler((), recorder)).shutdown_flag(running.flag()).start()?;
         let followed = follow(&client, &running, self.quiet);
@@ -68,6 +68,7 @@ struct Recorder {
     writer: RecordingWriter,
     failed: Arc<Mutex<Option<io::Error>>>,
     running: Running,
+    last_unix_ns: u64,
 }
 
 impl Recorder {
@@ -83,7 +84,9 @@ impl Recorder {
     }
 
     fn take(&mut self, message: &Raw, age: Duration) {
-        let received_unix_ns = unix_ns_ago(age);
+        // Two clocks are read for it, so messages of one read differ by nanoseconds: never backwards.
+        let received_unix_ns = unix_ns_ago(age).max(self.last_unix_ns);
+        self.last_unix_ns = received_unix_ns;
         self.write(|writer| match message {
             Raw::Text(text) => writer.text(received_unix_ns, text),
             Raw::Binary(bytes) => writer.binary(received_unix_ns, bytes),
