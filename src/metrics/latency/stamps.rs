@@ -124,21 +124,23 @@ impl Span {
 /// When a message passed which point on its way to its handler. All but [`received`](Self::received) need
 /// [`measure_latency`](crate::ClientBuilder::measure_latency).
 ///
-/// Stamps are read from the processor's counter and put on the monotonic clock when asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Stamps are read from the processor's counter and put on the monotonic clock all at once, so that the distances between
+/// them are exact.
+#[derive(Clone, Copy)]
 pub struct Stamps {
     trail: Trail,
     dequeued_ns: Option<u64>,
+    received: Instant,
 }
 
 impl Stamps {
     pub(crate) fn new(trail: Trail, dequeued_ns: Option<u64>) -> Self {
-        Self { trail, dequeued_ns }
+        Self { trail, dequeued_ns, received: clock::instant_of(trail.received_ns) }
     }
 
     /// When the read that completed the message returned from the kernel; all messages of one read share it.
     pub fn received(&self) -> Instant {
-        clock::instant_of(self.trail.received_ns)
+        self.received
     }
 
     /// The time from [`received`](Self::received) to now.
@@ -162,7 +164,7 @@ impl Stamps {
     /// When the loop turned to the socket: it was said to be readable, or is looked at anyway.
     pub fn readable(&self) -> Option<Instant> {
         let ns = self.trail.readable.ns()?;
-        self.received().checked_sub(Duration::from_nanos(ns))
+        self.received.checked_sub(Duration::from_nanos(ns))
     }
 
     /// When the message was cut out of the read and its parser was about to be called; with parser lanes, on the lane.
@@ -182,17 +184,20 @@ impl Stamps {
 
     /// When it was taken out of the queue, for its handler.
     pub fn dequeued(&self) -> Option<Instant> {
-        self.dequeued_ns.map(clock::instant_of)
+        // The counters of two cores may differ by some nanoseconds; nothing is taken out before it was put in.
+        let [.., queued] = self.trail.after_read_ns();
+        let after = self.dequeued_ns?.saturating_sub(self.trail.received_ns).max(queued);
+        Some(self.received + Duration::from_nanos(after))
     }
 
     fn after_read(&self, span: Span) -> Option<Instant> {
-        span.ns().map(|ns| self.received() + Duration::from_nanos(ns))
+        span.ns().map(|ns| self.received + Duration::from_nanos(ns))
     }
 }
 
 impl fmt::Debug for Stamps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trail, dequeued_ns } = self;
+        let Self { trail, dequeued_ns, .. } = self;
         f.debug_struct("Stamps")
             .field("kernel_to_read_ns", &trail.kernel.ns())
             .field("readable_to_read_ns", &trail.readable.ns())
