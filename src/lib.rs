@@ -120,6 +120,7 @@ mod headers;
 mod idle;
 mod ids;
 mod lifecycle;
+mod mailbox;
 mod manager;
 mod message;
 mod metrics;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
@@ -12,6 +11,7 @@ use crate::cpu::{Pin, Spinner};
 use crate::error::Result;
 use crate::idle::{IdleStrategy, Waiter};
 use crate::own_thread;
+use crate::sync::{Builder, JoinHandle};
 
 /// One thread: its name, its core, how it waits, its stack. For a loop, a parser lane or a handler thread.
 ///

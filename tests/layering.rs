@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["clock", "config", "error", "ids", "message", "reconnect", "sync"],
     // What users implement, and what threads are told.
     &["auth", "bell", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
-    &["handler", "idle", "passive_ping", "report", "state"],
+    &["handler", "idle", "mailbox", "passive_ping", "report", "state"],
     &["thread"],
     // The three parts of a connection: when, what and how. They never name each other; `engine` introduces them.
     &["lifecycle", "pipeline", "transport"],

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 
 use super::plan::{NewConnection, Prepared};
-use crate::bell::{Bell, Wake};
+use crate::bell::Wake;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::ids::ConnectionId;
 use crate::ids::SendId;
+use crate::mailbox;
 use crate::message::WsMessage;
 use crate::metrics::LatencyRecorder;
 use crate::state::Shared;
@@ -34,22 +34,16 @@ pub(crate) enum Command {
 /// The way into a loop's queue, for any thread.
 #[derive(Clone)]
 pub(crate) struct CommandSender {
-    queue: Sender<Command>,
-    bell: Arc<Bell<Waker>>,
+    mail: mailbox::Sender<Command, Waker>,
     gaps: Arc<LatencyRecorder>,
 }
 
 /// The loop's end of the queue.
-pub(crate) struct CommandReceiver {
-    queue: Receiver<Command>,
-    bell: Arc<Bell<Waker>>,
-}
+pub(crate) type CommandReceiver = mailbox::Receiver<Command, Waker>;
 
 pub(crate) fn command_queue(waker: Waker) -> (CommandSender, CommandReceiver) {
-    let (sender, receiver) = unbounded();
-    let bell = Arc::new(Bell::new(waker));
-    let sender = CommandSender { queue: sender, bell: Arc::clone(&bell), gaps: Arc::default() };
-    (sender, CommandReceiver { queue: receiver, bell })
+    let (mail, receiver) = mailbox::mailbox(waker);
+    (CommandSender { mail, gaps: Arc::default() }, receiver)
 }
 
 impl Wake for Waker {
@@ -63,34 +57,11 @@ impl Wake for Waker {
 impl CommandSender {
     /// Queues; errs where the loop is gone.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        self.queue.send(command).map_err(|_| HyperSocketError::NotConnected)?;
-        self.bell.ring();
-        Ok(())
+        self.mail.send(command).map_err(|_| HyperSocketError::NotConnected)
     }
 
     /// How long the loop's turns were apart; the loop writes it.
     pub(crate) fn gaps(&self) -> &LatencyRecorder {
         &self.gaps
-    }
-}
-
-impl CommandReceiver {
-    pub(crate) fn try_recv(&self) -> Option<Command> {
-        self.queue.try_recv().ok()
-    }
-
-    /// Announces sleep; false where a command came first, and the loop must stay awake.
-    pub(crate) fn may_sleep(&self) -> bool {
-        self.bell.announce_sleep();
-        if self.queue.is_empty() {
-            return true;
-        }
-        self.bell.woke();
-        false
-    }
-
-    /// The loop is awake again.
-    pub(crate) fn woke(&self) {
-        self.bell.woke();
     }
 }

@@ -6,9 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use rustc_hash::FxBuildHasher;
@@ -20,7 +18,7 @@ use crate::handler::{Arrival, Outlet};
 use crate::ids::ConnectionId;
 use crate::message::WsMessage;
 use crate::metrics::{ParseCounters, RouteStats};
-use crate::sync::lock;
+use crate::sync::{AtomicBool, AtomicUsize, JoinHandle, Mutex, Ordering, lock};
 use crate::thread::{self, Agent, ThreadBell, ThreadOptions, Turn};
 
 /// The lanes of one engine.

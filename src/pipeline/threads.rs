@@ -2,9 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
@@ -15,7 +12,7 @@ use crate::error::{HyperSocketError, Result};
 use crate::handler::Outlet;
 use crate::metrics::RouteStats;
 use crate::own_thread;
-use crate::sync::lock;
+use crate::sync::{AtomicBool, JoinHandle, Mutex, Ordering, lock};
 use crate::thread::{self, Agent, ThreadBell, ThreadOptions, Turn};
 
 /// One route's place on a thread.
