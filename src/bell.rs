@@ -35,12 +35,14 @@ impl<W: Wake> Bell<W> {
 
     /// The thread will sleep unless its next look finds something.
     pub(crate) fn announce_sleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
+        // A swap, as everywhere: the flag's changes have one order, in which none is lost.
+        self.asleep.swap(true, Ordering::AcqRel);
+        // Pairs with the fence in `ring`.
         fence(Ordering::SeqCst);
     }
 
     /// The thread is awake again.
     pub(crate) fn woke(&self) {
-        self.asleep.store(false, Ordering::Release);
+        self.asleep.swap(false, Ordering::AcqRel);
     }
 }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel as channel;
-
 use crate::bell::{Bell, Wake};
+use crate::sync::channel;
 
 pub(crate) fn mailbox<T, W: Wake>(waker: W) -> (Sender<T, W>, Receiver<T, W>) {
     let (sender, receiver) = channel::unbounded();
@@ -55,5 +54,51 @@ impl<T, W: Wake> Receiver<T, W> {
     /// The thread is awake again.
     pub(crate) fn woke(&self) {
         self.bell.woke();
+    }
+}
+
+/// Every way in which two senders and a receiver that sleeps can interleave; a wake that is lost is a deadlock.
+#[cfg(all(loom, test))]
+mod models {
+    use super::*;
+    use crate::sync::{Parker, Unparker, model};
+
+    fn receive(receiver: &Receiver<u32, Unparker>, parker: &Parker) -> u32 {
+        loop {
+            if let Some(mail) = receiver.try_recv() {
+                return mail;
+            }
+            if receiver.may_sleep() {
+                parker.park_timeout(std::time::Duration::MAX);
+                receiver.woke();
+            }
+        }
+    }
+
+    #[test]
+    fn model_a_sleeper_gets_what_two_senders_send() {
+        model(3, || {
+            let parker = Parker::new();
+            let (sender, receiver) = mailbox(parker.unparker().clone());
+            let other = sender.clone();
+            let senders = [
+                loom::thread::spawn(move || sender.send(1).expect("it receives")),
+                loom::thread::spawn(move || other.send(2).expect("it receives")),
+            ];
+            let got = receive(&receiver, &parker) + receive(&receiver, &parker);
+            assert_eq!((got, receiver.try_recv()), (3, None));
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn model_a_sleeper_gets_all_that_one_sender_sends_in_order() {
+        model(3, || {
+            let parker = Parker::new();
+            let (sender, receiver) = mailbox(parker.unparker().clone());
+            let sender = loom::thread::spawn(move || (0..3).for_each(|mail| sender.send(mail).expect("it receives")));
+            (0..3).for_each(|mail| assert_eq!(receive(&receiver, &parker), mail));
+            sender.join().unwrap();
+        });
     }
 }

@@ -3,15 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use crossbeam_utils::sync::{Parker, Unparker};
-
 use crate::bell::{Bell, Wake};
 use crate::clock;
 use crate::cpu::{Pin, Spinner};
 use crate::error::Result;
 use crate::idle::{IdleStrategy, Waiter};
 use crate::own_thread;
-use crate::sync::{Builder, JoinHandle};
+use crate::sync::{Builder, JoinHandle, Parker, Unparker};
 
 /// One thread: its name, its core, how it waits, its stack. For a loop, a parser lane or a handler thread.
 ///

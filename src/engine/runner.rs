@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use super::command::{Command, CommandSender};
 use super::event_loop::EventLoop;
@@ -11,7 +10,7 @@ use crate::error::{HyperSocketError, Result};
 use crate::idle::{IdleStrategy, Waiter};
 use crate::own_thread;
 use crate::pipeline::LanePool;
-use crate::sync::lock;
+use crate::sync::{JoinHandle, lock};
 use crate::thread::ThreadOptions;
 
 /// A thread that runs an [`EventLoop`] for any number of clients. Cheap to clone; all clones are the same engine.

@@ -8,12 +8,12 @@ use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::TryRecvError;
 use rustc_hash::FxBuildHasher;
 
 use super::queue::{Envelope, Overflow};
 use crate::event::ConnectionEvent;
 use crate::handler::Arrival;
+use crate::sync::channel::TryRecvError;
 use crate::sync::{Mutex, lock};
 
 /// A bounded queue whose kind of key is forgotten.

@@ -8,7 +8,6 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use rustc_hash::FxBuildHasher;
 
 use super::Pipeline;
@@ -18,6 +17,7 @@ use crate::handler::{Arrival, Outlet};
 use crate::ids::ConnectionId;
 use crate::message::WsMessage;
 use crate::metrics::{ParseCounters, RouteStats};
+use crate::sync::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use crate::sync::{AtomicBool, AtomicUsize, JoinHandle, Mutex, Ordering, lock};
 use crate::thread::{self, Agent, ThreadBell, ThreadOptions, Turn};
 

@@ -15,6 +15,8 @@ mod receiver;
 mod site;
 #[cfg(test)]
 mod tests;
+#[cfg(all(loom, test))]
+mod tests_models;
 mod threads;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
@@ -18,6 +18,7 @@ use crate::handler::{MessageHandler, Outlet};
 use crate::metrics::{PipelineStats, RouteStats, StaleLimits};
 use crate::router::MessageRouter;
 use crate::state::Shared;
+use crate::sync::Mutex;
 use crate::thread::ThreadOptions;
 
 /// Where a route's handler runs.

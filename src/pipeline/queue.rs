@@ -4,12 +4,11 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
-
 use super::bounded::{Bounded, BoundedQueue, KeyOf, Pushed};
 use crate::event::ConnectionEvent;
 use crate::handler::Arrival;
 use crate::metrics::RouteStats;
+use crate::sync::channel::{Receiver, Sender, TryRecvError, unbounded};
 use crate::thread::ThreadBell;
 
 /// What travels through a route's queue.

@@ -4,15 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::TryRecvError;
-use crossbeam_utils::sync::Parker;
-
 use super::queue::{Envelope, QueueIn, QueueOut, QueuePolicy, queue};
 use crate::clock;
 use crate::event::ConnectionEvent;
 use crate::handler::Arrival;
 use crate::idle::{IdleStrategy, Waiter};
 use crate::metrics::RouteStats;
+use crate::sync::Parker;
+use crate::sync::channel::TryRecvError;
 use crate::thread::{self, ThreadBell};
 
 /// The messages and events of one route, for a thread of yours that takes them when it likes: in order, each once, like any

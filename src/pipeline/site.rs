@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
@@ -18,7 +18,7 @@ use crate::handler::{Arrival, Outlet};
 use crate::message::WsMessage;
 use crate::metrics::{ParseCounters, RouteStats};
 use crate::router::{MessageRouter, Parsed, Scratch};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// One route, seen from one parse site.
 pub(super) struct Route<M> {

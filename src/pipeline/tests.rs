@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::TryRecvError;
-
 use super::bounded::{Bounded, BoundedQueue, Pushed};
 use super::queue::Envelope;
 use super::*;
@@ -17,14 +15,15 @@ use crate::ids::{ConnectionId, SendId};
 use crate::metrics::{Metrics, StaleLimits, Trail};
 use crate::router::MessageRouter;
 use crate::state::Shared;
+use crate::sync::channel::TryRecvError;
 use crate::sync::lock;
 use crate::thread::ThreadOptions;
 
-fn arrival(epoch: u64) -> Arrival {
+pub(super) fn arrival(epoch: u64) -> Arrival {
     Arrival { connection: ConnectionId(1), epoch, trail: Trail::new(clock::stamp_ns()) }
 }
 
-fn live(epoch: u64) -> ConnectionEvent {
+pub(super) fn live(epoch: u64) -> ConnectionEvent {
     ConnectionEvent::Live { epoch }
 }
 
@@ -130,9 +129,9 @@ fn a_closed_queue_gives_all_it_has_and_an_abandoned_one_takes_nothing() {
 }
 
 /// A message is "route number"; its shard is its route.
-struct Numbers {
+pub(super) struct Numbers {
     /// This route's parse waits until the gate opens.
-    gated: Option<(u64, crossbeam_channel::Receiver<()>)>,
+    pub(super) gated: Option<(u64, crossbeam_channel::Receiver<()>)>,
 }
 
 impl MessageRouter for Numbers {
@@ -161,7 +160,7 @@ impl MessageRouter for Numbers {
     }
 }
 
-struct NoOutlet;
+pub(super) struct NoOutlet;
 
 impl Outlet for NoOutlet {
     fn send(&mut self, _: WsMessage<'_>, _: u64, _: Option<u64>) -> Result<SendId> {
@@ -171,18 +170,18 @@ impl Outlet for NoOutlet {
 
 /// What one handler saw.
 #[derive(Debug, Default)]
-struct Seen {
-    numbers: Vec<u64>,
-    dropped: u64,
+pub(super) struct Seen {
+    pub(super) numbers: Vec<u64>,
+    pub(super) dropped: u64,
     epoch: u64,
-    wrong_epochs: u64,
-    stops: u64,
-    out_of_order: u64,
+    pub(super) wrong_epochs: u64,
+    pub(super) stops: u64,
+    pub(super) out_of_order: u64,
 }
 
-struct Recorder {
-    seen: Arc<Mutex<Seen>>,
-    yields: u32,
+pub(super) struct Recorder {
+    pub(super) seen: Arc<Mutex<Seen>>,
+    pub(super) yields: u32,
 }
 
 impl MessageHandler<(u64, u64)> for Recorder {
@@ -214,7 +213,7 @@ impl MessageHandler<(u64, u64)> for Recorder {
     }
 }
 
-fn surroundings() -> Surroundings {
+pub(super) fn surroundings() -> Surroundings {
     Surroundings {
         shared: Shared::new(),
         measure_latency: false,

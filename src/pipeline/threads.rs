@@ -4,14 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
-
 use super::handler::GuardedHandler;
 use super::queue::{Envelope, QueueIn, QueueOut, QueuePolicy, queue};
 use crate::error::{HyperSocketError, Result};
 use crate::handler::Outlet;
 use crate::metrics::RouteStats;
 use crate::own_thread;
+use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use crate::sync::{AtomicBool, JoinHandle, Mutex, Ordering, lock};
 use crate::thread::{self, Agent, ThreadBell, ThreadOptions, Turn};
 
