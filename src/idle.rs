@@ -95,8 +95,12 @@ impl Waiter {
         Self { strategy, pinned, permit, last_arrival: None, longest_gap, mean_gap, yielded: 0, in_gap: true }
     }
 
-    /// Work came.
-    pub(crate) fn worked(&mut self, now: Instant) {
+    /// Work came. The time is asked for only by a strategy that counts gaps.
+    pub(crate) fn worked(&mut self, now: impl FnOnce() -> Instant) {
+        if !matches!(self.strategy, IdleStrategy::Backoff { .. }) {
+            return;
+        }
+        let now = now();
         if let (true, Some(last)) = (self.in_gap, self.last_arrival) {
             let gap = now.saturating_duration_since(last).min(self.longest_gap);
             self.mean_gap = (self.mean_gap * 15 + gap) / 16;
@@ -107,7 +111,7 @@ impl Waiter {
     }
 
     /// No work was found: waits here for a moment, or says how long to sleep.
-    pub(crate) fn pause(&mut self, now: Instant) -> Option<Duration> {
+    pub(crate) fn pause(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         match self.idle(now) {
             Idle::Yield if !self.pinned => std::thread::yield_now(),
             Idle::Spin | Idle::Yield => std::hint::spin_loop(),
@@ -117,14 +121,14 @@ impl Waiter {
     }
 
     /// What to do before the next look.
-    fn idle(&mut self, now: Instant) -> Idle {
+    fn idle(&mut self, now: impl FnOnce() -> Instant) -> Idle {
         self.in_gap = true;
         match self.strategy {
             IdleStrategy::BusySpin => Idle::Spin,
             IdleStrategy::Park => Idle::Park(LONGEST_PARK),
             IdleStrategy::Backoff { spin, yields, max_park } => {
                 let pays = self.mean_gap <= spin
-                    && self.last_arrival.is_some_and(|last| now < last + self.mean_gap * SPIN_GAPS);
+                    && self.last_arrival.is_some_and(|last| now() < last + self.mean_gap * SPIN_GAPS);
                 if pays && self.permit.acquire() {
                     return Idle::Yield;
                 }
@@ -159,9 +163,9 @@ mod tests {
         let mut waiter = Waiter::new(IdleStrategy::default(), false);
         let mut now = Instant::now();
         for _ in 0..256 {
-            waiter.idle(now);
+            waiter.idle(|| now);
             now += gap;
-            waiter.worked(now);
+            waiter.worked(|| now);
         }
         (waiter, now)
     }
@@ -169,22 +173,22 @@ mod tests {
     #[test]
     fn a_quiet_feed_parks_at_once() {
         let (mut waiter, now) = settled(Duration::from_millis(10));
-        assert!(matches!(waiter.idle(now), Idle::Park(_)));
+        assert!(matches!(waiter.idle(|| now), Idle::Park(_)));
     }
 
     #[test]
     fn a_busy_feed_spins_for_three_gaps_and_then_parks() {
         let gap = Duration::from_micros(50);
         let (mut waiter, now) = settled(gap);
-        assert!(matches!(waiter.idle(now + gap * 4), Idle::Park(_)));
+        assert!(matches!(waiter.idle(|| now + gap * 4), Idle::Park(_)));
         // Other tests of this process may hold the permits, so the spin itself is only seen where one is left.
-        assert!(matches!(waiter.idle(now + gap), Idle::Yield | Idle::Park(_)));
+        assert!(matches!(waiter.idle(|| now + gap), Idle::Yield | Idle::Park(_)));
     }
 
     #[test]
     fn busy_spin_never_sleeps() {
         let mut waiter = Waiter::new(IdleStrategy::BusySpin, false);
-        assert_eq!(waiter.idle(Instant::now()), Idle::Spin);
+        assert_eq!(waiter.idle(Instant::now), Idle::Spin);
     }
 
     #[test]

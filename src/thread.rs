@@ -154,10 +154,10 @@ pub(crate) fn run(agent: &mut impl Agent, bell: &ThreadBell, parker: &Parker, mu
             Turn::Done => return,
             // Only what ends a wait tells of gaps: reading the clock in a burst would be for nothing.
             Turn::Worked if !std::mem::take(&mut waiting) => {}
-            Turn::Worked => waiter.worked(clock::now()),
+            Turn::Worked => waiter.worked(clock::now),
             Turn::Idle => {
                 waiting = true;
-                let Some(longest) = waiter.pause(clock::now()) else { continue };
+                let Some(longest) = waiter.pause(clock::now) else { continue };
                 bell.announce_sleep();
                 let turn = agent.turn();
                 if turn == Turn::Idle {
@@ -168,7 +168,7 @@ pub(crate) fn run(agent: &mut impl Agent, bell: &ThreadBell, parker: &Parker, mu
                     Turn::Done => return,
                     Turn::Worked => {
                         waiting = false;
-                        waiter.worked(clock::now());
+                        waiter.worked(clock::now);
                     }
                     Turn::Idle => {}
                 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypersockets::simulator::{Session, Venue};
-use hypersockets::{Client, Engine, MessageRouter, Result, RouteOptions, WsMessage};
+use hypersockets::{Client, Engine, IdleStrategy, MessageRouter, Result, RouteOptions, WsMessage};
 use support::lines::{Journal, Lines, PATIENCE, live_session, next_session, recorder};
 
 fn engine() -> Engine {
@@ -190,4 +190,34 @@ fn a_hundred_connections_live_on_one_engine() {
         assert_eq!(session.await_close(PATIENCE).expect("a Close"), Some(1000));
     }
     venue.assert_protocol_kept();
+}
+
+#[test]
+fn eleven_handler_threads_that_spin_keep_neither_a_message_nor_a_pong_from_the_loop() {
+    const ROUNDS: usize = 100;
+    let venue = Venue::scripted().start().expect("a free port");
+    let (recorders, mut journals): (Vec<_>, Vec<_>) = (0..11).map(|_| recorder()).unzip();
+    // More than this machine may have cores for; each asks for a whole one.
+    let client = hypersockets::builder()
+        .url(venue.url())
+        .router(Lines, |routing| {
+            recorders.into_iter().enumerate().fold(routing, |routing, (n, recorder)| {
+                routing.handler_with(format!("R{n}"), recorder, RouteOptions::new().idle(IdleStrategy::BusySpin))
+            })
+        })
+        .build()
+        .expect("the venue accepts");
+    let session = next_session(&venue);
+    for round in 0..ROUNDS {
+        session.send_ping(round.to_string());
+        for n in 0..11 {
+            session.send_text(format!("R{n} {round}"));
+        }
+        assert_eq!(session.await_pong(PATIENCE).expect("a pong"), round.to_string().as_bytes());
+    }
+    let expected = |n: usize| (0..ROUNDS).map(|round| format!("R{n} {round}")).collect::<Vec<_>>();
+    client.shutdown().expect("it ends");
+    for (n, journal) in journals.iter_mut().enumerate() {
+        assert_eq!(journal.messages(), expected(n));
+    }
 }

@@ -233,7 +233,7 @@ impl Source {
     }
 
     fn is_tests(&self) -> bool {
-        self.module.iter().any(|part| part == "tests" || part.starts_with("tests_"))
+        self.module.iter().any(|part| part == "tests" || part == "model" || part.starts_with("tests_"))
     }
 
     /// Its lines without comments.
@@ -251,7 +251,8 @@ impl Source {
             let opens = behind_cfg && opened_module(line).is_some();
             let skipped = in_tests || opens;
             in_tests = skipped && (self.is_tests() || *line != "}");
-            behind_cfg = *line == "#[cfg(test)]" || behind_cfg && line.starts_with("#[");
+            behind_cfg =
+                ["#[cfg(test)]", "#[cfg(all(loom, test))]"].contains(line) || behind_cfg && line.starts_with("#[");
             !skipped
         });
         code

@@ -148,8 +148,8 @@ impl EngineBuilder {
 fn run(mut event_loop: EventLoop, mut waiter: Waiter) {
     while !event_loop.is_done() {
         if event_loop.turn() > 0 {
-            waiter.worked(clock::now());
-        } else if let Some(longest) = waiter.pause(clock::now()) {
+            waiter.worked(clock::now);
+        } else if let Some(longest) = waiter.pause(clock::now) {
             event_loop.wait(longest);
         }
     }

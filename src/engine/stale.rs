@@ -112,6 +112,7 @@ mod tests {
         let begin = clock::now();
         let (mut watch, route) = watch(StaleLimits { silence: None, age: Some(LIMIT) }, begin);
         route.arriving(BEGIN_NS, false);
+        route.handed_over(BEGIN_NS);
         let (now, now_ns) = after(begin, LIMIT / 2);
         assert!(watch.look(now, now_ns, None).is_empty());
         let (now, now_ns) = after(begin, LIMIT);

@@ -48,6 +48,8 @@ struct ParseSide {
     /// When the oldest message arrived that found the queue empty last.
     waiting_since_ns: Counter,
     high_water: Counter,
+    /// The last arrival that the rest here knows of.
+    settled_ns: Counter,
     /// `handled` and the rest as the parse site saw them last: it looks again only where that could matter.
     seen_done: Counter,
 }
@@ -106,30 +108,34 @@ impl RouteStats {
         self.latency.get()
     }
 
-    /// A message is about to be queued; before the hand-over, or the handler could be ahead of the count. `many` parse
-    /// sites may count at once.
+    /// A message is about to be handled inline, or queued: before the hand-over, or the handler could be ahead of the count.
+    /// `many` parse sites may count at once.
     pub(crate) fn arriving(&self, received_ns: u64, many: bool) {
+        self.parse_side.last_arrival_ns.set(received_ns);
+        self.parse_side.count(many);
+    }
+
+    /// The message was queued. What needs a look at the handler's line waits until here: a handler that spins takes the
+    /// message meanwhile.
+    pub(crate) fn handed_over(&self, received_ns: u64) {
         let side = &self.parse_side;
-        let queued = side.queued.get() + 1;
-        // One look at the handler's line for each read of the socket, and one where this may be a new record.
-        if side.last_arrival_ns.get() != received_ns {
-            side.last_arrival_ns.set(received_ns);
+        let queued = side.queued.get();
+        // One look for each read of the socket, and one where this may be a new record.
+        if side.settled_ns.get() != received_ns {
             side.seen_done.set(self.done());
-            if side.seen_done.get() + 1 == queued {
+            if side.seen_done.get() + 1 >= queued {
                 side.waiting_since_ns.set(received_ns);
             }
+            side.settled_ns.set(received_ns);
         }
         if queued.saturating_sub(side.seen_done.get()) > side.high_water.get() {
             side.seen_done.set(self.done());
-            side.high_water.set(side.high_water.get().max(queued.saturating_sub(side.seen_done.get())));
         }
-        side.count(many);
-    }
-
-    /// A message is about to be handled within the read that brought it: it never waits.
-    pub(crate) fn arriving_inline(&self, received_ns: u64, many: bool) {
-        self.parse_side.last_arrival_ns.set(received_ns);
-        self.parse_side.count(many);
+        // It waited, however shortly.
+        let depth = queued.saturating_sub(side.seen_done.get()).max(1);
+        if depth > side.high_water.get() {
+            side.high_water.set(depth);
+        }
     }
 
     /// The queue's policy threw messages away.
@@ -166,8 +172,15 @@ impl RouteStats {
 
     /// When the oldest message arrived that is not handled yet.
     pub(crate) fn oldest_ns(&self) -> Option<u64> {
-        // What was taken out last is being handled, or is the nearest known to what comes next.
-        (self.depth() > 0).then(|| self.parse_side.waiting_since_ns.get().max(self.handler_side.taken_ns.get()))
+        let side = &self.parse_side;
+        let (arrived_ns, settled_ns) = (side.last_arrival_ns.get(), side.settled_ns.get());
+        match self.depth() {
+            0 => None,
+            // The only one, and it is being handed over.
+            1 if arrived_ns != settled_ns => Some(arrived_ns),
+            // What was taken out last is being handled, or is the nearest known to what comes next.
+            _ => Some(side.waiting_since_ns.get().max(self.handler_side.taken_ns.get())),
+        }
     }
 
     /// Messages that arrived and are neither handled nor thrown away.
@@ -233,6 +246,11 @@ mod tests {
         RouteStats::new("BTC".to_owned(), StaleLimits::default(), false)
     }
 
+    fn arrive(stats: &RouteStats, received_ns: u64) {
+        stats.arriving(received_ns, false);
+        stats.handed_over(received_ns);
+    }
+
     fn handle(stats: &RouteStats, received_ns: u64) {
         stats.taken(received_ns);
         stats.handled();
@@ -242,8 +260,8 @@ mod tests {
     fn the_oldest_is_the_one_being_handled_then_the_one_behind_it() {
         let stats = stats();
         assert_eq!(stats.oldest_ns(), None);
-        stats.arriving(10, false);
-        stats.arriving(20, false);
+        arrive(&stats, 10);
+        arrive(&stats, 20);
         assert_eq!(stats.oldest_ns(), Some(10), "nobody has taken it yet");
         stats.taken(10);
         assert_eq!(stats.oldest_ns(), Some(10));
@@ -252,7 +270,7 @@ mod tests {
         assert_eq!(stats.oldest_ns(), Some(20));
         stats.handled();
         assert_eq!(stats.oldest_ns(), None);
-        stats.arriving(90, false);
+        arrive(&stats, 90);
         assert_eq!(stats.oldest_ns(), Some(90), "it found the queue empty");
     }
 
@@ -260,12 +278,12 @@ mod tests {
     fn the_high_water_mark_counts_what_waited_at_once() {
         let stats = stats();
         for received_ns in 1..=100 {
-            stats.arriving(received_ns, false);
+            arrive(&stats, received_ns);
             handle(&stats, received_ns);
         }
         assert_eq!((stats.depth(), stats.read(0).high_water), (0, 1));
         for _ in 0..7 {
-            stats.arriving(200, false);
+            arrive(&stats, 200);
         }
         assert_eq!(stats.read(0).high_water, 7);
         for _ in 0..7 {
@@ -273,7 +291,7 @@ mod tests {
         }
         // One read that brings many, to a handler that keeps up.
         for _ in 0..1_000 {
-            stats.arriving(300, false);
+            arrive(&stats, 300);
             handle(&stats, 300);
         }
         assert_eq!((stats.depth(), stats.read(0).high_water), (0, 7));
@@ -282,8 +300,8 @@ mod tests {
     #[test]
     fn what_a_policy_drops_waits_no_longer() {
         let stats = stats();
-        stats.arriving(1, false);
-        stats.arriving(2, false);
+        arrive(&stats, 1);
+        arrive(&stats, 2);
         stats.dropped(1);
         assert_eq!((stats.depth(), stats.read(5).oldest_age), (1, Some(Duration::from_nanos(4))));
     }

@@ -80,13 +80,13 @@ impl<M> RouteReceiver<M> {
             let next = self.try_next();
             let now = clock::now();
             if !matches!(next, Pulled::Empty) {
-                self.waiter.worked(now);
+                self.waiter.worked(|| now);
                 return next;
             }
             if now >= deadline {
                 return next;
             }
-            let Some(longest) = self.waiter.pause(now) else { continue };
+            let Some(longest) = self.waiter.pause(|| now) else { continue };
             self.bell.announce_sleep();
             let next = self.try_next();
             if matches!(next, Pulled::Empty) {
@@ -94,7 +94,7 @@ impl<M> RouteReceiver<M> {
             }
             self.bell.woke();
             if !matches!(next, Pulled::Empty) {
-                self.waiter.worked(clock::now());
+                self.waiter.worked(clock::now);
                 return next;
             }
         }

@@ -246,20 +246,22 @@ impl<R: MessageRouter> Site<R> {
         match end {
             RouteEnd::Queue(queue) => {
                 stats.arriving(received_ns, many);
-                if !queue.send(message, arrival) && self.severed < arrival.epoch {
+                let keep = queue.send(message, arrival);
+                stats.handed_over(received_ns);
+                if !keep && self.severed < arrival.epoch {
                     self.severed = arrival.epoch;
                     (self.base.surroundings.sever)(arrival.epoch, &stats.name);
                 }
             }
             RouteEnd::Inline(handler) => {
-                stats.arriving_inline(received_ns, many);
+                stats.arriving(received_ns, many);
                 // Nothing waits: one look at the clock is both ends of its queue.
                 if handler.handle_since(queued_ns, message, arrival, outlet) {
                     self.in_batch.push(found);
                 }
             }
             RouteEnd::Locked(handler) => {
-                stats.arriving_inline(received_ns, many);
+                stats.arriving(received_ns, many);
                 if lock(handler).handle(message, arrival, outlet) {
                     self.in_batch.push(found);
                 }

@@ -1,0 +1,169 @@
+//! What many threads and many silent connections cost. `cargo bench --bench threads` prints the figures against their bars;
+//! without `--bench`, as under `cargo test --benches`, it makes a short run to see that it still works.
+//!
+//! *Idle*: the processor time of the engine's own threads with 100 live connections on which nothing happens. *Handlers*: one
+//! feed over one, four and eleven handler threads; how long the loop and the handlers need from the venue's send, so that
+//! threads which spin would show where they starve the loop.
+
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use hypersockets::simulator::Venue;
+use hypersockets::{Client, Engine, MessageRouter, Result, WsMessage};
+
+struct Plan {
+    silence: Duration,
+    /// Of each number of handlers, interleaved.
+    rounds: usize,
+    messages: usize,
+}
+
+const MEASURED: Plan = Plan { silence: Duration::from_secs(20), rounds: 9, messages: 10_000 };
+const TRIED: Plan = Plan { silence: Duration::from_millis(200), rounds: 1, messages: 100 };
+
+const CONNECTIONS: usize = 100;
+/// Of a core.
+const IDLE_BAR: f64 = 0.01;
+const HANDLERS: [u64; 3] = [1, 4, 11];
+const PER_SECOND: f64 = 5_000.0;
+const MESSAGE_BYTES: usize = 150;
+/// For what must come; a bench that hangs should say so.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> Result<()> {
+    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let used = idle(plan.silence)?;
+    let verdict = if used < IDLE_BAR { "met" } else { "MISSED" };
+    println!(
+        "{CONNECTIONS} silent connections: {:.3} % of a core   bar {} %: {verdict}",
+        used * 100.0,
+        IDLE_BAR * 100.0
+    );
+
+    println!("{PER_SECOND} messages of {MESSAGE_BYTES} B a second, {} interleaved rounds, medians", plan.rounds);
+    let mut figures: [Vec<[f64; 4]>; HANDLERS.len()] = Default::default();
+    for _ in 0..plan.rounds {
+        for (figures, handlers) in figures.iter_mut().zip(HANDLERS) {
+            figures.push(feed(handlers, plan.messages)?);
+        }
+    }
+    for (figures, handlers) in figures.iter().zip(HANDLERS) {
+        let [loop_p50, loop_p99, p50, p99] =
+            [0, 1, 2, 3].map(|column| at(0.5, figures.iter().map(|round| round[column]).collect()) / 1e3);
+        println!(
+            "{handlers:>2} handlers   to the loop p50 {loop_p50:>6.1} µs p99 {loop_p99:>6.1} µs   to the handler p50 {p50:>6.1} µs p99 {p99:>6.1} µs"
+        );
+    }
+    Ok(())
+}
+
+/// Takes every message for one route of its own number of routes; a message is when it was sent and when it was parsed.
+struct Spread(u64);
+
+#[derive(Debug)]
+struct Timed {
+    number: u64,
+    sent_unix_ns: u64,
+    parsed_unix_ns: u64,
+}
+
+impl MessageRouter for Spread {
+    type Message = Timed;
+    type RouteKey = u64;
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<Timed> {
+        let parsed_unix_ns = unix_ns();
+        let text = message.as_text().ok_or("not of this venue")?;
+        let mut numbers = text.split([':', ',']).filter_map(|word| word.parse().ok());
+        let (Some(number), Some(sent_unix_ns)) = (numbers.next(), numbers.next()) else {
+            return Err("not of this venue".into());
+        };
+        Ok(Timed { number, sent_unix_ns, parsed_unix_ns })
+    }
+
+    fn route_key(&self, message: &Timed) -> u64 {
+        message.number % self.0
+    }
+}
+
+fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
+/// How many cores the engine's threads use while its connections are live and silent.
+fn idle(silence: Duration) -> Result<f64> {
+    let venue = Venue::scripted().start()?;
+    let engine = Engine::builder().start()?;
+    let clients = (0..CONNECTIONS)
+        .map(|_| {
+            hypersockets::builder()
+                .url(venue.url())
+                .router(Spread(1), |routing| routing.handler(0, |_: Timed| Ok(())))
+                .engine(&engine)
+                .build()
+        })
+        .collect::<Result<Vec<Client>>>()?;
+    let (begin, used) = (Instant::now(), engine_cpu_ns()?);
+    thread::sleep(silence);
+    let cores = (engine_cpu_ns()? - used) / begin.elapsed().as_nanos() as f64;
+    clients.iter().for_each(Client::request_shutdown);
+    engine.shutdown()?;
+    Ok(cores)
+}
+
+/// The processor time of this process's threads that are the engine's, by their names, in nanoseconds.
+fn engine_cpu_ns() -> Result<f64> {
+    let mut used = 0.0;
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        // A thread may have left meanwhile.
+        let (Ok(name), Ok(times)) = (fs::read_to_string(task.join("comm")), fs::read_to_string(task.join("schedstat")))
+        else {
+            continue;
+        };
+        if name.starts_with("hs") {
+            let ran = times.split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
+            used += ran.ok_or("this kernel keeps no time of threads")?;
+        }
+    }
+    Ok(used)
+}
+
+/// From the venue's send: to the loop's parser p50 and p99, to the handler p50 and p99; in nanoseconds.
+fn feed(handlers: u64, messages: usize) -> Result<[f64; 4]> {
+    let venue = Venue::ticks(MESSAGE_BYTES).rate_per_sec(PER_SECOND).start()?;
+    let times = Arc::new(Mutex::new(Vec::with_capacity(messages)));
+    let client = hypersockets::builder()
+        .url(venue.url())
+        .router(Spread(handlers), |routing| {
+            (0..handlers).fold(routing, |routing, route| {
+                let times = Arc::clone(&times);
+                routing.handler(route, move |message: Timed| {
+                    let handled = unix_ns().saturating_sub(message.sent_unix_ns) as f64;
+                    let parsed = message.parsed_unix_ns.saturating_sub(message.sent_unix_ns) as f64;
+                    times.lock().unwrap_or_else(PoisonError::into_inner).push((parsed, handled));
+                    Ok(())
+                })
+            })
+        })
+        .build()?;
+    let begin = Instant::now();
+    while times.lock().unwrap_or_else(PoisonError::into_inner).len() < messages {
+        if begin.elapsed() > PATIENCE {
+            return Err("the messages did not come".into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    client.shutdown()?;
+    let times = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
+    let (parsed, handled): (Vec<_>, Vec<_>) = times.into_iter().unzip();
+    Ok([at(0.5, parsed.clone()), at(0.99, parsed), at(0.5, handled.clone()), at(0.99, handled)])
+}
+
+/// The value below which this part of them lies.
+fn at(part: f64, mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() as f64 * part) as usize]
+}
