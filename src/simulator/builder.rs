@@ -13,6 +13,7 @@ use super::recording::Recording;
 use super::replay::{Pace, Reel};
 use super::shared::Shared;
 use super::tally::Tally;
+use super::tls_fault::TlsFault;
 use super::venue::Venue;
 
 /// A venue to be started, from [`Venue::scripted`], [`Venue::hyperliquid`] or [`Venue::replay`].
@@ -21,6 +22,7 @@ use super::venue::Venue;
 pub struct VenueBuilder {
     script: Script,
     tls: bool,
+    tls_fault: Option<TlsFault>,
     port: u16,
     rate_per_sec: f64,
     pace: Option<Pace>,
@@ -68,6 +70,7 @@ impl VenueBuilder {
         VenueBuilder {
             script,
             tls: false,
+            tls_fault: None,
             port: 0,
             rate_per_sec: 10.0,
             pace: None,
@@ -82,6 +85,12 @@ impl VenueBuilder {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// Speaks wss, wrong in this way.
+    pub fn tls_fault(mut self, fault: TlsFault) -> Self {
+        self.tls_fault = Some(fault);
+        self.tls()
     }
 
     /// The port; 0, the default, is any free one.
@@ -165,7 +174,7 @@ impl VenueBuilder {
             }
         };
         let certificate = match self.tls {
-            true => Some(Certificate::generate()?),
+            true => Some(Certificate::generate(self.tls_fault)?),
             false => None,
         };
         let (sessions, upgraded) = crossbeam_channel::unbounded();
@@ -176,6 +185,7 @@ impl VenueBuilder {
             plans: Mutex::new(VecDeque::new()),
             sessions,
             tls: certificate.as_ref().map(|c| Arc::clone(&c.config)),
+            answer_to_hello: self.tls_fault.and_then(TlsFault::answer),
             ignores_close: self.ignores_close,
         };
         let reserved = Reserved::bind(self.port)?;

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::tls_fault::TlsFault;
 
 pub(super) struct Certificate {
     pub(super) root_der: Vec<u8>,
@@ -23,8 +26,8 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 impl Certificate {
-    /// A root, and under it a leaf for localhost by name and by both addresses.
-    pub(super) fn generate() -> io::Result<Self> {
+    /// A root, and under it a leaf for localhost by name and by both addresses; or one that is wrong in this way.
+    pub(super) fn generate(fault: Option<TlsFault>) -> io::Result<Self> {
         let mut root = CertificateParams::default();
         root.distinguished_name.push(DnType::CommonName, "Loopback venue root");
         root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -32,14 +35,33 @@ impl Certificate {
         let root_key = KeyPair::generate().map_err(io::Error::other)?;
         let root_certificate = root.self_signed(&root_key).map_err(io::Error::other)?;
 
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let names = match fault {
+            Some(TlsFault::OtherHost) => vec!["venue.example".to_owned()],
+            _ => ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into(),
+        };
         let mut leaf = CertificateParams::new(names).map_err(io::Error::other)?;
         leaf.distinguished_name.push(DnType::CommonName, "localhost");
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf.extended_key_usages = vec![match fault {
+            Some(TlsFault::ClientCertificate) => ExtendedKeyUsagePurpose::ClientAuth,
+            _ => ExtendedKeyUsagePurpose::ServerAuth,
+        }];
+        match fault {
+            Some(TlsFault::Expired) => leaf.not_after = date_time_ymd(2020, 1, 1),
+            Some(TlsFault::NotYetValid) => leaf.not_before = date_time_ymd(4000, 1, 1),
+            _ => {}
+        }
         let leaf_key = KeyPair::generate().map_err(io::Error::other)?;
-        let leaf_certificate = leaf.signed_by(&leaf_key, &Issuer::new(root, root_key)).map_err(io::Error::other)?;
+        let issuer_key = match fault {
+            Some(TlsFault::UnknownAuthority) => KeyPair::generate().map_err(io::Error::other)?,
+            _ => root_key,
+        };
+        let leaf_certificate = match fault {
+            Some(TlsFault::SelfSigned) => leaf.self_signed(&leaf_key),
+            _ => leaf.signed_by(&leaf_key, &Issuer::new(root, issuer_key)),
+        }
+        .map_err(io::Error::other)?;
 
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

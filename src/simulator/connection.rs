@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::iter::Cycle;
+use std::slice;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ use super::session::Session;
 use super::shared::Shared;
 use super::tally::Counted;
 use super::upgrade::{self, Parsed, Request, UpgradePlan};
+use super::upgrade_fault::{Then, UpgradeFault};
 
 const SOCKET: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
@@ -31,6 +34,8 @@ pub(super) const WAKER: Token = Token(1);
 const READS_PER_TURN: usize = 16;
 /// How long we wait for the client's FIN after ours; closing earlier could turn our FIN into an RST.
 const LINGER: Duration = Duration::from_secs(1);
+/// Between two bytes of a drip.
+const DRIP: Duration = Duration::from_millis(50);
 /// The same when the venue stops, where a test waits for it.
 const LINGER_AT_STOP: Duration = Duration::from_millis(100);
 
@@ -56,12 +61,16 @@ pub(super) struct Connection {
 }
 
 enum Phase {
+    /// The ClientHello is awaited, and will be answered with what is no handshake.
+    Hello,
     /// The request head is being read; the plan says how it will be answered.
     Upgrading(UpgradePlan, ReportReceivers),
     /// The 101 is due at the instant.
     Delaying(Instant, Request, ReportReceivers),
     /// The request was read and is never answered.
     Mute,
+    /// The answer goes on, a byte at each instant.
+    Dripping(Instant, Cycle<slice::Iter<'static, u8>>),
     /// Frames go both ways.
     Live,
     /// The client's Close came: ours, with its code, goes out once all before it is in the kernel.
@@ -115,13 +124,17 @@ impl Connection {
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut link.stream, SOCKET, interest)?;
         let (reports, receivers) = reports();
+        let phase = match shared.answer_to_hello {
+            Some(_) => Phase::Hello,
+            None => Phase::Upgrading(plan, receivers),
+        };
         Ok(Connection {
             shared,
             poll,
             link,
             readable: true,
             writable: true,
-            phase: Phase::Upgrading(plan, receivers),
+            phase,
             flow: Flow::Running,
             number: 0,
             commander,
@@ -188,7 +201,7 @@ impl Connection {
 
         let until = match (&self.phase, &due) {
             (Phase::Lingering(until), _) if *until <= now.at => return Ok(Next::End),
-            (Phase::Lingering(until) | Phase::Delaying(until, ..), _) => Some(*until),
+            (Phase::Lingering(until) | Phase::Delaying(until, ..) | Phase::Dripping(until, _), _) => Some(*until),
             (_, Due::At(until) | Due::Sharp(until)) => Some(*until),
             (_, Due::WhenRoom) if drained => return Ok(Next::Again),
             _ => None,
@@ -296,14 +309,28 @@ impl Connection {
 
     fn digest(&mut self, now: Stamp) {
         match &self.phase {
+            Phase::Hello => self.answer_hello(),
             Phase::Upgrading(..) => self.read_request(now),
             // What a client sends before the 101 waits for it.
             Phase::Delaying(..) => {}
             Phase::Live | Phase::Closing => self.read_frames(now),
-            Phase::Mute | Phase::Answering(_) | Phase::Parting | Phase::Finishing | Phase::Lingering(_) => {
+            Phase::Mute
+            | Phase::Dripping(..)
+            | Phase::Answering(_)
+            | Phase::Parting
+            | Phase::Finishing
+            | Phase::Lingering(_) => {
                 self.inbound.clear();
             }
         }
+    }
+
+    fn answer_hello(&mut self) {
+        self.inbound.clear();
+        let shared = Arc::clone(&self.shared);
+        let answer = shared.answer_to_hello.as_deref().unwrap_or_default();
+        self.outbox.stage_raw(answer);
+        self.phase = if answer.is_empty() { Phase::Mute } else { Phase::Finishing };
     }
 
     fn read_request(&mut self, now: Stamp) {
@@ -318,8 +345,22 @@ impl Connection {
         let Phase::Upgrading(plan, receivers) = std::mem::replace(&mut self.phase, Phase::Finishing) else {
             unreachable!("a request is read only while upgrading");
         };
+        self.answer(plan, request, receivers, now);
+    }
+
+    fn answer(&mut self, plan: UpgradePlan, request: Request, receivers: ReportReceivers, now: Stamp) {
         match plan {
-            UpgradePlan::Accept => self.accept(request, receivers, now),
+            UpgradePlan::Accept => match request.accept_key() {
+                Ok(key) => {
+                    self.outbox.stage_raw(&upgrade::acceptance(&key));
+                    self.begin_session(request, receivers, now);
+                }
+                Err(lacks) => self.refuse(lacks),
+            },
+            UpgradePlan::Fault(fault) => match request.accept_key() {
+                Ok(key) => self.commit(fault, &key, request, receivers, now),
+                Err(lacks) => self.refuse(lacks),
+            },
             UpgradePlan::Delay(delay) => {
                 self.phase = Phase::Delaying(now.at + delay, request, receivers);
             }
@@ -331,11 +372,35 @@ impl Connection {
         }
     }
 
-    fn accept(&mut self, request: Request, receivers: ReportReceivers, now: Stamp) {
-        match request.accept() {
-            Ok(response) => self.outbox.stage_raw(&response),
-            Err(lacks) => return self.refuse(lacks),
+    /// Answers in this way.
+    fn commit(
+        &mut self,
+        fault: UpgradeFault,
+        accept_key: &str,
+        request: Request,
+        receivers: ReportReceivers,
+        now: Stamp,
+    ) {
+        let (writes, then) = fault.answer(accept_key);
+        for bytes in writes {
+            self.outbox.stage_raw(&bytes);
+            // Whoever cannot be written to is gone, which the next read tells.
+            let _ = self.flush();
         }
+        match then {
+            Then::Live => self.begin_session(request, receivers, now),
+            Then::Fin => self.phase = Phase::Finishing,
+            Then::Rst => {
+                self.phase = Phase::Mute;
+                self.script.push_back(Command::DropRst);
+            }
+            Then::Nothing => self.phase = Phase::Mute,
+            Then::Drip(bytes) => self.phase = Phase::Dripping(now.at, bytes.iter().cycle()),
+        }
+    }
+
+    /// The 101 is staged: frames from here on.
+    fn begin_session(&mut self, request: Request, receivers: ReportReceivers, now: Stamp) {
         self.phase = Phase::Live;
         self.number = self.shared.tally.open_session();
         self.feed = self.shared.program.feed(self.number);
@@ -437,7 +502,12 @@ impl Connection {
     fn advance(&mut self, now: Stamp) -> bool {
         match std::mem::replace(&mut self.phase, Phase::Mute) {
             Phase::Delaying(until, request, receivers) if until <= now.at => {
-                self.accept(request, receivers, now);
+                self.answer(UpgradePlan::Accept, request, receivers, now);
+                true
+            }
+            Phase::Dripping(next, mut bytes) if next <= now.at => {
+                self.outbox.stage_raw(&[*bytes.next().expect("they cycle")]);
+                self.phase = Phase::Dripping(now.at + DRIP, bytes);
                 true
             }
             Phase::Answering(code) => {

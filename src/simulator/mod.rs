@@ -15,6 +15,23 @@
 //! # }
 //! ```
 //!
+//! A venue also has bad days, for testing your own strategy against them: a connection can be answered with an
+//! [`UpgradeFault`], a session can commit a [`SessionFault`], and a whole venue can speak TLS with a [`TlsFault`]. Each has an
+//! `ALL`, and says by its [`Verdict`] what a right client makes of it.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use hypersockets::simulator::{SessionFault, UpgradeFault, Venue};
+//! # fn main() -> std::io::Result<()> {
+//! let venue = Venue::hyperliquid(["BTC"]).start()?;
+//! let session = venue.next_session(Duration::from_secs(5))?;
+//! venue.plan_upgrade(UpgradeFault::TooManyRequests); // for whoever dials next
+//! session.commit(SessionFault::CutPayload);
+//! // ... does the strategy stop quoting until its books are live again?
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Threads: one accepts (`venue-accept`), and each connection has its own (`venue-1`, `venue-2`, ...). A [`Session`] or
 //! a [`Venue`] never touches a socket: it sends a command to the thread that owns it. All threads are joined by
 //! [`Venue::stop`] and by dropping the [`Venue`].
@@ -30,8 +47,9 @@
 // | hyperliquid, replay, session, ticks                                    | the feeds; the test's end             |
 // | command, outbox, recording                                             | orders; bytes on their way; messages  |
 // | recording_file                                                         | the format of a recorded session      |
-// | book, certificate, clock, due, frames, link, listening, report, tally, | words, sockets and numbers            |
-// | upgrade                                                                |                                       |
+// | certificate, upgrade                                                   | who it says it is; how it is asked    |
+// | session_fault, tls_fault, upgrade_fault                                | the ways to go wrong                  |
+// | book, clock, due, frames, link, listening, report, tally, verdict      | words, sockets and numbers            |
 
 mod acceptor;
 mod book;
@@ -52,11 +70,15 @@ mod recording_file;
 mod replay;
 mod report;
 mod session;
+mod session_fault;
 mod shared;
 mod tally;
 mod ticks;
+mod tls_fault;
 mod upgrade;
+mod upgrade_fault;
 mod venue;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
@@ -68,5 +90,9 @@ pub use recording_file::{Cut, RecordingWriter};
 pub use replay::Pace;
 pub use report::Received;
 pub use session::Session;
+pub use session_fault::SessionFault;
+pub use tls_fault::TlsFault;
 pub use upgrade::UpgradePlan;
+pub use upgrade_fault::UpgradeFault;
 pub use venue::Venue;
+pub use verdict::Verdict;

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use super::command::{Command, Commander};
 use super::frames::Opcode;
 use super::report::{FENCE, Received, ReportReceivers};
+use super::session_fault::{Finish, SessionFault};
 use super::upgrade::Request;
 
 /// How long an assertion waits: long enough for a busy machine, short enough for a failing test.
@@ -78,6 +79,20 @@ impl Session {
     /// enciphered like everything else. They are not counted by [`super::Venue::sent`].
     pub fn send_raw(&self, bytes: impl Into<Vec<u8>>) {
         self.commander.send(Command::Raw(bytes.into()));
+    }
+
+    /// Goes wrong in this way, behind what was sent before.
+    pub fn commit(&self, fault: SessionFault) {
+        let (acts, finish) = fault.acts();
+        for bytes in acts {
+            self.commander.send(Command::Raw(bytes));
+        }
+        match finish {
+            Finish::Stays => {}
+            Finish::Fin => self.drop_fin(),
+            Finish::Rst => self.drop_rst(),
+            Finish::Stall => self.stall(),
+        }
     }
 
     /// Waits until everything before this call is in the kernel. A stalled session only gets there when resumed.

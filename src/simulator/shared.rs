@@ -18,5 +18,7 @@ pub(super) struct Shared {
     pub(super) plans: Mutex<VecDeque<UpgradePlan>>,
     pub(super) sessions: Sender<Session>,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// Said to a ClientHello in place of a handshake; nothing is silence.
+    pub(super) answer_to_hello: Option<Vec<u8>>,
     pub(super) ignores_close: bool,
 }

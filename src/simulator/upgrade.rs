@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tungstenite::handshake::derive_accept_key;
 
+use super::upgrade_fault::UpgradeFault;
+
 /// A request head beyond this is refused; ten times what a client with cookies and tokens sends.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 /// More headers than this are refused.
@@ -29,6 +31,14 @@ pub enum UpgradePlan {
     Stall,
     /// Answers with these bytes, and a FIN.
     Raw(Vec<u8>),
+    /// Goes wrong in this way.
+    Fault(UpgradeFault),
+}
+
+impl From<UpgradeFault> for UpgradePlan {
+    fn from(fault: UpgradeFault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 /// What a client asked for.
@@ -72,8 +82,8 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
 }
 
 impl Request {
-    /// The 101 response, or what the request lacks for one.
-    pub(super) fn accept(&self) -> Result<Vec<u8>, &'static str> {
+    /// The right `Sec-WebSocket-Accept`, or what the request lacks for one.
+    pub(super) fn accept_key(&self) -> Result<String, &'static str> {
         if !self.lists("upgrade", "websocket") {
             return Err("no `Upgrade: websocket`");
         }
@@ -86,12 +96,7 @@ impl Request {
         let Some(key) = self.header("sec-websocket-key") else {
             return Err("no `Sec-WebSocket-Key`");
         };
-        Ok(format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
-            derive_accept_key(key.as_bytes())
-        )
-        .into_bytes())
+        Ok(derive_accept_key(key.as_bytes()))
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -101,6 +106,15 @@ impl Request {
     fn lists(&self, name: &str, token: &str) -> bool {
         self.header(name).is_some_and(|value| value.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(token)))
     }
+}
+
+/// The 101 response with this `Sec-WebSocket-Accept`.
+pub(super) fn acceptance(accept_key: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
+    )
+    .into_bytes()
 }
 
 /// A response that ends the connection.

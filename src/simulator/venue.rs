@@ -184,8 +184,8 @@ impl Venue {
     }
 
     /// Queues a plan: the next connection without one gets it. Connections for which none is queued are accepted.
-    pub fn plan_upgrade(&self, plan: UpgradePlan) {
-        lock(&self.shared.plans).push_back(plan);
+    pub fn plan_upgrade(&self, plan: impl Into<UpgradePlan>) {
+        lock(&self.shared.plans).push_back(plan.into());
     }
 
     /// Closes the listener and drops all sessions. The port stays bound, and refuses connections, until

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use hypersockets::simulator::{Session, Venue};
 use hypersockets::{
     Client, ConnectionEvent, Delivery, DisconnectReason, FixedDelay, HyperSocketError, MessageHandler, MessageRouter,
-    Result, WsMessage,
+    Result, TlsOptions, WsMessage,
 };
 
 /// How long a test waits for what must come: only a failing one ever waits that long.
@@ -182,6 +182,14 @@ impl Gate {
         if let Err(RecvTimeoutError::Timeout) = self.0.recv_timeout(PATIENCE) {
             panic!("the gate was never opened");
         }
+    }
+}
+
+/// Trusts the venue where it speaks TLS.
+pub(crate) fn trusting(venue: &Venue) -> TlsOptions {
+    match venue.root_certificate_der() {
+        Some(root) => TlsOptions::new().add_root_der(root),
+        None => TlsOptions::new(),
     }
 }
 

@@ -1,0 +1,183 @@
+//! Promise: whatever a venue does within a session, what came before is handled, nothing behind a violation ever is, the venue is
+//! told by the right Close code, and the client is live again.
+//!
+//! The faults are [`SessionFault::ALL`], so that a new one is met here too.
+
+mod support {
+    pub(crate) mod lines;
+}
+
+use std::time::Duration;
+
+use hypersockets::simulator::{Session, SessionFault, Venue, Verdict};
+use hypersockets::{Client, DisconnectReason};
+use support::lines::{Journal, Lines, PATIENCE, live_session, next_session, recorder, soon, trusting};
+
+struct Scene {
+    venue: Venue,
+    client: Client,
+    session: Session,
+    journal: Journal,
+}
+
+/// A client in its first session, to which one message has been sent.
+fn scene(venue: Venue) -> Scene {
+    let (recorder, mut journal) = recorder();
+    let client = hypersockets::builder()
+        .url(venue.url())
+        .tls(trusting(&venue))
+        .router(Lines, |routing| routing.default_handler(recorder))
+        .reconnect_strategy(soon())
+        .data_idle_timeout(SILENCE)
+        .build()
+        .expect("the venue accepts");
+    let session = next_session(&venue);
+    session.send_text("BTC before");
+    journal.until_message("BTC before");
+    Scene { venue, client, session, journal }
+}
+
+/// So long that no busy machine takes a live session for a silent one by it; only the stalls wait for it.
+const SILENCE: Duration = Duration::from_millis(1_500);
+
+/// Over `ws` and over `wss`, for every fault of this verdict.
+fn for_each(is_wanted: impl Fn(Verdict) -> bool, check: impl Fn(SessionFault, Scene)) {
+    let faults: Vec<_> = SessionFault::ALL.iter().filter(|fault| is_wanted(fault.verdict())).collect();
+    assert!(!faults.is_empty());
+    for fault in faults {
+        for venue in [Venue::scripted(), Venue::scripted().tls()] {
+            eprintln!("{fault:?}");
+            check(*fault, scene(venue.start().expect("a free port")));
+        }
+    }
+}
+
+/// The client is in its second session, which works, and nothing but `before` was handled in the first.
+#[track_caller]
+fn assert_live_again(Scene { venue, client, session: _, mut journal }: Scene, fault: SessionFault, before: &[&str]) {
+    journal.until_live(2);
+    let again = next_session(&venue);
+    again.send_text("BTC again");
+    journal.until_message("BTC again");
+    assert_eq!(journal.messages(), [before, &["BTC again"]].concat(), "{fault:?}");
+    client.shutdown().expect("not a thread of the engine");
+    venue.assert_protocol_kept();
+}
+
+#[test]
+fn protocol_utf_8_or_size_violation_is_fatal_at_once_and_told_by_its_close_code() {
+    for_each(
+        |verdict| matches!(verdict, Verdict::Violation(_)),
+        |fault, mut scene| {
+            let Verdict::Violation(code) = fault.verdict() else { unreachable!("just filtered") };
+            scene.session.commit(fault);
+            assert_eq!(scene.session.await_close(PATIENCE).expect("a Close"), Some(code), "{fault:?}");
+            let (epoch, reason) = scene.journal.until_lost();
+            let fits = match code {
+                1007 => reason == DisconnectReason::InvalidUtf8,
+                1009 => matches!(reason, DisconnectReason::TooLarge { .. }),
+                _ => matches!(reason, DisconnectReason::ProtocolViolation(_)),
+            };
+            assert!(fits && epoch == 1, "{fault:?}: {reason:?}");
+            assert_live_again(scene, fault, &["BTC before"]);
+        },
+    );
+}
+
+#[test]
+fn a_ping_and_then_a_violation_in_one_segment_is_a_pong_and_then_a_close() {
+    let scene = scene(Venue::scripted().start().expect("a free port"));
+    scene.session.commit(SessionFault::PingThenMaskedFrame);
+    assert_eq!(scene.session.await_pong(PATIENCE).expect("a pong"), b"first");
+    assert_eq!(scene.session.await_close(PATIENCE).expect("a Close"), Some(1002));
+}
+
+#[test]
+fn fin_rst_close_or_no_close_at_all_delivers_what_came_and_dials_again() {
+    for_each(
+        |verdict| verdict == Verdict::Lost,
+        |fault, mut scene| {
+            scene.session.commit(fault);
+            let (epoch, reason) = scene.journal.until_lost();
+            let fits = match fault {
+                SessionFault::Fin | SessionFault::CutHeader | SessionFault::CutPayload => {
+                    reason == DisconnectReason::EndOfStream
+                }
+                SessionFault::Rst => matches!(reason, DisconnectReason::Broken(_)),
+                SessionFault::Stall | SessionFault::StallWithinFrame => reason == DisconnectReason::DataIdle,
+                _ => matches!(reason, DisconnectReason::ClosedByPeer { .. }),
+            };
+            assert!(fits && epoch == 1, "{fault:?}: {reason:?}");
+            if THROWN_OUT.contains(&fault) {
+                assert_eq!(scene.journal.messages(), ["BTC before"], "{fault:?}");
+            } else {
+                assert_live_again(scene, fault, &["BTC before"]);
+            }
+        },
+    );
+}
+
+/// A venue that wants us gone is dialed again after the longest delay only: `tests/reconnection.rs` looks at that.
+const THROWN_OUT: [SessionFault; 2] = [SessionFault::PolicyViolation, SessionFault::ApplicationClose];
+
+#[test]
+fn what_is_lawful_is_survived_and_handed_on_whole() {
+    for_each(
+        |verdict| verdict == Verdict::Survived,
+        |fault, mut scene| {
+            scene.session.commit(fault);
+            scene.session.send_text("BTC after");
+            let empty = vec![""; 20_000];
+            let came: &[&str] = match fault {
+                SessionFault::EmptyTexts => &empty,
+                SessionFault::EmptyFragments => &[""],
+                SessionFault::ByteByByte => &["BTC byte by byte ✓"],
+                SessionFault::PingsBetweenFragments => &["BTC ✓ ok"],
+                _ => &[],
+            };
+            let last_ping = match fault {
+                SessionFault::PingFlood => 19_999,
+                SessionFault::PingsBetweenFragments => 2,
+                _ => 0,
+            };
+            // Where pings pile up, answering the latest is enough: RFC 6455, section 5.5.3.
+            let mut answered = 0;
+            while answered < last_ping {
+                let pong = scene.session.await_pong(PATIENCE).expect("a pong");
+                let pong = String::from_utf8(pong).expect("a number").parse().expect("a number");
+                assert!(pong > answered || (answered, pong) == (0, 0), "{fault:?}: {pong} behind {answered}");
+                answered = pong;
+            }
+            scene.journal.until_message("BTC after");
+            assert!(scene.journal.messages() == [&["BTC before"], came, &["BTC after"]].concat(), "{fault:?}");
+            assert_eq!(scene.client.epoch(), 1, "{fault:?}");
+            scene.client.shutdown().expect("not a thread of the engine");
+        },
+    );
+}
+
+#[test]
+fn the_close_timeout_ends_a_session_whose_fin_never_comes_after_our_close() {
+    let venue = Venue::scripted().ignore_close().start().expect("a free port");
+    let mut scene = scene(venue);
+    scene.session.commit(SessionFault::MaskedFrame);
+    assert_eq!(scene.session.await_close(PATIENCE).expect("a Close"), Some(1002));
+    scene.journal.until_lost();
+    assert_live_again(scene, SessionFault::MaskedFrame, &["BTC before"]);
+}
+
+#[test]
+fn a_restarted_venue_is_found_again_by_a_client_that_met_every_ending() {
+    let Scene { venue, client, session, mut journal } = scene(Venue::scripted().start().expect("a free port"));
+    let endings = [SessionFault::Fin, SessionFault::Rst, SessionFault::ServiceRestart, SessionFault::CutPayload];
+    session.commit(SessionFault::MaskedFrame);
+    for (n, fault) in endings.iter().enumerate() {
+        journal.until_live(n as u64 + 2);
+        let session = live_session(&client, &venue);
+        session.send_text(format!("BTC {n}"));
+        journal.until_message(&format!("BTC {n}"));
+        session.commit(*fault);
+        journal.until_lost();
+    }
+    assert_eq!(journal.messages(), ["BTC before", "BTC 0", "BTC 1", "BTC 2", "BTC 3"]);
+}
