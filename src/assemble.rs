@@ -100,9 +100,10 @@ impl ClientBuilder<HasUrl, HasRouter> {
             shared.join_halted_flag(flag);
         }
         sender.connect(commands.clone());
-        let Options { headers, auth, subscriptions, dialer, .. } = options;
+        let Options { headers, auth, plain_text_credentials, subscriptions, dialer, .. } = options;
         let (resolver, socket) = (Resolver::system(), Arc::new(options.socket));
-        let providers = Arc::new(Providers { url, subscriptions, headers, auth, dialer, resolver, socket });
+        let providers =
+            Arc::new(Providers { url, subscriptions, headers, auth, plain_text_credentials, dialer, resolver, socket });
         let new = NewConnection {
             shared,
             settings,

@@ -117,6 +117,7 @@ pub(crate) struct Options {
     pub(crate) strategy: Box<dyn ReconnectionStrategy>,
     pub(crate) auth: Option<Arc<dyn AuthProvider>>,
     pub(crate) headers: Option<Box<dyn HeaderProvider>>,
+    pub(crate) plain_text_credentials: bool,
     pub(crate) heartbeat: Option<WsMessage<'static>>,
     pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
     pub(crate) subscriptions: Vec<SubscriptionSource>,
@@ -142,6 +143,7 @@ impl Options {
             strategy: Box::new(ExponentialBackoff::default()),
             auth: None,
             headers: None,
+            plain_text_credentials: false,
             heartbeat: None,
             passive_ping: None,
             subscriptions: Vec::new(),
@@ -189,6 +191,14 @@ impl<U, R> ClientBuilder<U, R> {
     /// Makes headers for the upgrade request, anew at each dial.
     pub fn headers(mut self, provider: impl HeaderProvider) -> Self {
         self.options.headers = Some(Box::new(provider));
+        self
+    }
+
+    /// Lets an auth message and headers go over plain `ws://` to other hosts than this one, where everyone on the way can read
+    /// and change them. Without it such a dial fails with [`InvalidUrl`](crate::DisconnectReason::InvalidUrl), before a byte
+    /// leaves; only headers that tell nothing (`User-Agent`, `Origin`, `Accept…`) may.
+    pub fn dangerous_plain_text_credentials(mut self) -> Self {
+        self.options.plain_text_credentials = true;
         self
     }
 

@@ -61,7 +61,11 @@ impl Providers {
                 message.map(WsMessage::into_owned)
             }
         };
-        let headers = headers.unwrap_or_default();
+        let headers: Vec<(String, String)> = headers.unwrap_or_default();
+        let has_secrets = auth.is_some() || headers.iter().any(|(name, _)| may_be_secret(name));
+        if has_secrets && target.is_exposed() && !self.plain_text_credentials {
+            return Err(DisconnectReason::InvalidUrl(EXPOSED.into()));
+        }
         Ok(Prepared { target, way, headers, auth, subscriptions: self.subscriptions()? })
     }
 
@@ -75,6 +79,16 @@ impl Providers {
         made.collect()
     }
 }
+
+/// Anything that is not known to tell nothing.
+fn may_be_secret(header: &str) -> bool {
+    !["accept", "accept-encoding", "accept-language", "cache-control", "origin", "pragma", "user-agent"]
+        .iter()
+        .any(|public| header.eq_ignore_ascii_case(public))
+}
+
+const EXPOSED: &str = "it is plain ws:// to another host, and the auth message or headers for it may be secret; use wss://, \
+                       or ask for dangerous_plain_text_credentials";
 
 fn parse(url: &str) -> Result<Target, DisconnectReason> {
     Target::parse(url).map_err(DisconnectReason::InvalidUrl)
@@ -174,6 +188,7 @@ mod tests {
             url,
             subscriptions: Vec::new(),
             headers: None,
+            plain_text_credentials: false,
             auth: None,
             dialer,
             resolver,

@@ -60,6 +60,8 @@ pub(crate) struct Providers {
     pub(crate) subscriptions: Vec<SubscriptionSource>,
     pub(crate) headers: Option<Box<dyn HeaderProvider>>,
     pub(crate) auth: Option<Arc<dyn AuthProvider>>,
+    /// Credentials may go over `ws` to other hosts.
+    pub(crate) plain_text_credentials: bool,
     pub(crate) dialer: Option<Dialer>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) socket: Arc<SocketOptions>,

@@ -2,7 +2,7 @@
 //! header as it is, and neither it nor an error about it shows what may be a secret.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Where to dial, and what to ask for there.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,6 +51,17 @@ impl Target {
             host: bracketed.trim_matches(['[', ']']).to_owned(),
             path_and_query: if path.starts_with('/') { path.into() } else { format!("/{path}") },
         })
+    }
+}
+
+impl Target {
+    /// Whether what is said there can be read on the way: no TLS, and another host than this one.
+    pub(crate) fn is_exposed(&self) -> bool {
+        let is_local = match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host == "localhost" || self.host.ends_with(".localhost"),
+        };
+        !self.tls && !is_local
     }
 }
 

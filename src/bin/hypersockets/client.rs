@@ -26,6 +26,9 @@ pub(crate) struct Connection {
     /// A header for the upgrade request, `Name: value`; may be given several times. The value is never printed.
     #[arg(long, value_name = "K:V", value_parser = header)]
     header: Vec<(String, String)>,
+    /// Lets headers go over plain ws:// to other hosts, where everyone on the way can read them.
+    #[arg(long)]
+    dangerous_plain_text_credentials: bool,
     /// Sends this text every so often, as `30s={"op":"ping"}`.
     #[arg(long, value_name = "EVERY=TEXT", value_parser = heartbeat)]
     heartbeat: Option<(Duration, String)>,
@@ -49,6 +52,9 @@ impl Connection {
         }
         if !self.header.is_empty() {
             builder = builder.headers(FixedHeaders::new(&self.header)?);
+        }
+        if self.dangerous_plain_text_credentials {
+            builder = builder.dangerous_plain_text_credentials();
         }
         if let Some((every, text)) = &self.heartbeat {
             builder = builder.heartbeat(*every, WsMessage::text(text.clone()));
