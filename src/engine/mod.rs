@@ -13,6 +13,8 @@ mod resolver;
 mod runner;
 mod session;
 mod stale;
+#[cfg(test)]
+mod tests_simulation;
 mod token;
 
 pub(crate) use command::{Command, CommandSender};

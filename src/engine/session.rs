@@ -102,10 +102,10 @@ impl Session {
             return self.shared.counters.passive_pings_answered.add(1);
         }
         self.lifecycle.handle_input(time.returned, Input::Data);
-        // Before acceptance, messages belong to the epoch that the acceptance will begin.
-        let epoch = self.lifecycle.epoch() + u64::from(authenticating);
-        let arrival = Arrival { connection: self.shared.id, epoch, trail: time.trail(is_last) };
         let live = self.lifecycle.session_open();
+        // Before acceptance, messages belong to the epoch that the acceptance would begin, also while we say goodbye.
+        let epoch = self.lifecycle.epoch() + u64::from(!live);
+        let arrival = Arrival { connection: self.shared.id, epoch, trail: time.trail(is_last) };
         let Self { pipeline, shared, settled, write_error, .. } = self;
         let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, epoch, live };
         pipeline.deliver(message, arrival, &mut outlet);

@@ -238,3 +238,10 @@ fn debug_shows_neither_key_nor_headers() {
     let upgrade = Upgrade::new(&target, &[("X-Key".into(), "hunter3".into())], &[]).unwrap();
     assert_eq!(format!("{upgrade:?}"), "Upgrade { searched: 0, .. }");
 }
+
+impl Upgrade {
+    /// The answer of a venue that accepts.
+    pub(crate) fn acceptance(&self) -> Vec<u8> {
+        (GOOD.join("\r\n").replace("{accept}", &self.accept) + "\r\n\r\n").into_bytes()
+    }
+}
