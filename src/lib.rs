@@ -113,6 +113,8 @@ mod ctrl_c;
 mod engine;
 mod error;
 mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod guide;
 mod halted;
 mod handler;

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::frames::Opcode;
-use super::recording_file::{self, Cut};
+use super::recording_file::{self, Cut, Recorded};
 
 /// Messages to be replayed, with or without the times at which they were received.
 #[derive(Clone)]
@@ -43,8 +43,7 @@ impl Recording {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         let bytes = fs::read(path).map_err(named)?;
         if let Some(recorded) = recording_file::parse(&bytes).map_err(named)? {
-            let (messages, times) = recorded.messages.into_iter().unzip();
-            return Ok(Recording { messages, received_ns: Some(times), gaps: recorded.gaps, cut: recorded.cut });
+            return Ok(recorded.into());
         }
         let text = String::from_utf8(bytes).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
         let is_binary = path.extension().is_some_and(|e| e == "b64l");
@@ -79,6 +78,14 @@ impl Recording {
             None
         };
         Ok(Recording { messages, received_ns, gaps: Vec::new(), cut: None })
+    }
+
+    /// Reads what a [`RecordingWriter`](super::RecordingWriter) has written, as [`load`](Self::load) does.
+    ///
+    /// # Errors
+    /// [`InvalidData`](io::ErrorKind::InvalidData) where these bytes are of another format, or of another version of it.
+    pub fn from_bytes(bytes: &[u8]) -> io::Result<Recording> {
+        recording_file::parse(bytes)?.map(Into::into).ok_or_else(|| invalid("no recording of this format".to_owned()))
     }
 
     /// A recording of these text messages, without times.
@@ -125,6 +132,13 @@ impl Recording {
 
     pub(super) fn frames(&self) -> impl Iterator<Item = (Opcode, &[u8])> {
         self.messages.iter().map(|(opcode, payload)| (*opcode, payload.as_slice()))
+    }
+}
+
+impl From<Recorded> for Recording {
+    fn from(recorded: Recorded) -> Self {
+        let (messages, times) = recorded.messages.into_iter().unzip();
+        Self { messages, received_ns: Some(times), gaps: recorded.gaps, cut: recorded.cut }
     }
 }
 

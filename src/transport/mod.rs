@@ -28,3 +28,8 @@ pub use tls_options::TlsOptions;
 pub(crate) use upgrade::{Upgrade, judge_subprotocols};
 pub(crate) use websocket::{FrameWriter, Incoming, ReadOutcome, WebSocket};
 pub(crate) use write_buffer::WriteBuffer;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use upgrade::tests_answers::judge_fuzzed;
+#[cfg(any(test, fuzzing))]
+pub(crate) use websocket::tests_reference::compare_fuzzed;

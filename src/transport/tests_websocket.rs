@@ -1,3 +1,4 @@
+use super::tests_reference::unmasked;
 use super::*;
 
 /// One client session, fed by hand; what it delivers is kept as text.
@@ -56,25 +57,6 @@ fn shown(incoming: &Incoming<'_>) -> String {
         Incoming::Ping => "ping".into(),
         Incoming::Pong(bytes) => format!("pong {}", String::from_utf8_lossy(bytes)),
     }
-}
-
-/// The frames that we wrote, as first byte and payload; each must be masked and whole.
-pub(super) fn unmasked(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut frames = Vec::new();
-    while !bytes.is_empty() {
-        assert_eq!(bytes[1] & 0x80, 0x80, "unmasked frame of ours");
-        let (head, len) = match bytes[1] & 0x7F {
-            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
-            127 => panic!("no test writes so much"),
-            len => (2, usize::from(len)),
-        };
-        let mask = &bytes[head..head + 4];
-        let payload = &bytes[head + 4..head + 4 + len];
-        let clear = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
-        frames.push((bytes[0], clear.collect()));
-        bytes = &bytes[head + 4 + len..];
-    }
-    frames
 }
 
 pub(super) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {

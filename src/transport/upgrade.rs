@@ -211,3 +211,6 @@ const MAX_HEADERS: usize = 128;
 #[cfg(test)]
 #[path = "tests_upgrade.rs"]
 mod tests;
+#[cfg(any(test, fuzzing))]
+#[path = "tests_answers.rs"]
+pub(super) mod tests_answers;

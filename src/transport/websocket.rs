@@ -401,3 +401,6 @@ mod tests;
 #[cfg(test)]
 #[path = "tests_differential.rs"]
 mod tests_differential;
+#[cfg(any(test, fuzzing))]
+#[path = "tests_reference.rs"]
+pub(super) mod tests_reference;
