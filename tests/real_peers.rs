@@ -1,7 +1,7 @@
-//! Promise: it works with software that we have not written: nginx as a TLS proxy before a server on python's `websockets`.
-//! A new certificate, a reloaded proxy and a killed server cost a session each, and nothing else.
+//! Promise: it works with software that we have not written: nginx as a TLS proxy before a server on python's `websockets`, and
+//! HAProxy before one on npm's `ws`. A new certificate, a reloaded proxy and a killed server cost a session each, and nothing else.
 //!
-//! Where nginx or python3 with `websockets` is not installed, these tests say SKIPPED and pass.
+//! Where one of them is not installed, its tests say SKIPPED and pass.
 
 mod support {
     pub(crate) mod lines;
@@ -28,7 +28,7 @@ use socket2::{Domain, Socket, Type};
 use support::lines::{Journal, Lines, PATIENCE, Recorder, Seen, recorder};
 
 /// Feeds whoever subscribes until he is gone, echoes all else, and tells on its output what it sees.
-const SERVER: &str = r#"
+const ON_WEBSOCKETS: &str = r#"
 import itertools, sys, threading
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
@@ -66,9 +66,89 @@ with serve(session, "127.0.0.1", port) as server:
     server.serve_forever()
 "#;
 
-/// `nginx` where it can be run, by root or by anyone else.
-fn nginx() -> Option<&'static str> {
-    ["nginx", "/usr/sbin/nginx"].into_iter().find(|name| succeeds(Command::new(name).arg("-v")))
+/// The same.
+const ON_WS: &str = r#"
+const { WebSocketServer } = require('ws');
+
+const [run, port] = process.argv.slice(2);
+const say = (line) => process.stdout.write(line + '\n');
+let sessions = 0;
+
+const server = new WebSocketServer({ host: '127.0.0.1', port: Number(port) }, () => say('ready'));
+server.on('connection', (socket) => {
+  const name = `${run}.${++sessions}`;
+  const feed = (number) => {
+    for (const end = number + 100; socket.readyState === 1 && number < end; number++) socket.send(`BTC ${name} ${number}`);
+    if (socket.readyState === 1) setTimeout(feed, 1, number);
+  };
+  socket.on('message', (data) => {
+    say(`${name} got ${data}`);
+    if (`${data}` === 'subscribe BTC') feed(0);
+    else socket.send(`echo ${data}`);
+  });
+  socket.on('close', (code) => say(`${name} closed ${code}`));
+  socket.on('error', () => {});
+});
+"#;
+
+/// Who stands before the venue.
+#[derive(Clone, Copy)]
+enum ProxyKind {
+    Nginx,
+    Haproxy,
+}
+
+/// What the venue is made with.
+#[derive(Clone, Copy)]
+enum ServerKind {
+    /// Of python.
+    Websockets,
+    /// Of npm.
+    Ws,
+}
+
+impl ProxyKind {
+    /// Its program, where it can be run, by root or by anyone else.
+    fn program(self) -> Option<&'static str> {
+        let names = match self {
+            Self::Nginx => ["nginx", "/usr/sbin/nginx"],
+            Self::Haproxy => ["haproxy", "/usr/sbin/haproxy"],
+        };
+        names.into_iter().find(|name| succeeds(Command::new(name).arg("-v")))
+    }
+}
+
+impl ServerKind {
+    /// Runs this script.
+    fn command(self, dir: &TempDir) -> Command {
+        let (program, name, script) = match self {
+            Self::Websockets => ("python3", "server.py", ON_WEBSOCKETS),
+            Self::Ws => ("node", "server.js", ON_WS),
+        };
+        dir.write(name, script);
+        let mut command = self.interpreter(program);
+        command.arg(dir.0.join(name));
+        command
+    }
+
+    fn interpreter(self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        // Where `npm install --global` puts it, unless the environment says otherwise.
+        if matches!(self, Self::Ws)
+            && std::env::var_os("NODE_PATH").is_none()
+            && let Ok(root) = Command::new("npm").args(["root", "--global"]).output()
+        {
+            command.env("NODE_PATH", String::from_utf8_lossy(&root.stdout).trim());
+        }
+        command
+    }
+
+    fn is_installed(self) -> bool {
+        match self {
+            Self::Websockets => succeeds(self.interpreter("python3").args(["-c", "import websockets.sync.server"])),
+            Self::Ws => succeeds(self.interpreter("node").args(["-e", "require('ws')"])),
+        }
+    }
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -86,6 +166,8 @@ impl Reserved {
     fn any() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("a plain option");
+        // HAProxy listens anew at each reload, beside itself.
+        socket.set_reuse_port(true).expect("a plain option");
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
         let address = socket.local_addr().expect("it is bound").as_socket().expect("an IPv4 address");
         Self { _socket: socket, port: address.port() }
@@ -116,7 +198,7 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.0.join("error.log")).unwrap_or_default();
-            println!("nginx's log:\n{log}");
+            println!("the proxy's log:\n{log}");
         }
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -140,56 +222,85 @@ impl Authority {
         Self { pem, der, issuer: Issuer::new(params, key) }
     }
 
-    /// Puts a new leaf where nginx looks for it, and returns it.
+    /// Puts a new leaf where the proxy looks for it, and returns it.
     fn issue(&self, dir: &TempDir) -> CertificateDer<'static> {
         let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().expect("random numbers");
         let leaf = params.signed_by(&key, &self.issuer).expect("sound parameters");
         dir.write("leaf.key", &key.serialize_pem());
-        dir.write("leaf.pem", &leaf.pem());
+        // HAProxy wants both in one file, nginx is content with that.
+        dir.write("leaf.pem", &(leaf.pem() + &key.serialize_pem()));
         leaf.der().clone()
     }
 }
 
-/// nginx, with its master's process as our child.
+/// A proxy, with its master's process as our child.
 struct Proxy {
-    program: &'static str,
-    prefix: PathBuf,
     master: Child,
 }
 
 impl Proxy {
-    fn start(program: &'static str, dir: &TempDir, port: u16, server_port: u16) -> Self {
-        dir.write("nginx.conf", &configuration(&dir.0, port, server_port));
-        let master = Self::command(program, &dir.0).spawn().expect("it could be run before");
-        Self { program, prefix: dir.0.clone(), master }
-    }
-
-    fn command(program: &str, prefix: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.arg("-p").arg(prefix).arg("-e").arg(prefix.join("error.log")).args(["-c", "nginx.conf"]);
+    fn start(kind: ProxyKind, program: &str, dir: &TempDir, port: u16, server_port: u16) -> Self {
+        let (prefix, mut command) = (&dir.0, Command::new(program));
+        match kind {
+            ProxyKind::Nginx => {
+                dir.write("nginx.conf", &nginx_configuration(prefix, port, server_port));
+                command.arg("-p").arg(prefix).arg("-e").arg(prefix.join("error.log")).args(["-c", "nginx.conf"]);
+            }
+            ProxyKind::Haproxy => {
+                dir.write("haproxy.cfg", &haproxy_configuration(prefix, port, server_port));
+                command.arg("-W").arg("-f").arg(prefix.join("haproxy.cfg"));
+            }
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
+        Self { master: command.spawn().expect("it could be run before") }
     }
 
-    /// Signals the master that wrote the pid file in our directory: this one.
-    fn signal(&self, name: &str) -> bool {
-        succeeds(Self::command(self.program, &self.prefix).args(["-s", name]))
+    /// Has the master, and nobody else, read the certificate again.
+    fn reload(&self, kind: ProxyKind) {
+        let signal = match kind {
+            ProxyKind::Nginx => "-HUP",
+            ProxyKind::Haproxy => "-USR2",
+        };
+        assert!(succeeds(Command::new("kill").arg(signal).arg(self.master.id().to_string())), "it is there");
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if !self.signal("stop") {
+        // So that the master ends its workers, too.
+        if !succeeds(Command::new("kill").arg("-TERM").arg(self.master.id().to_string())) {
             let _ = self.master.kill();
         }
         let _ = self.master.wait();
     }
 }
 
+fn haproxy_configuration(prefix: &Path, port: u16, server_port: u16) -> String {
+    let prefix = prefix.display();
+    format!(
+        "global
+            maxconn 64
+            # A worker of before a reload leaves its sessions at once.
+            hard-stop-after 100ms
+        defaults
+            mode http
+            timeout connect 5s
+            timeout client 60s
+            timeout server 60s
+            timeout tunnel 600s
+        frontend tls
+            bind 127.0.0.1:{port} ssl crt {prefix}/leaf.pem
+            default_backend venue
+        backend venue
+            server one 127.0.0.1:{server_port}
+"
+    )
+}
+
 /// Everything that nginx writes is in `prefix`, and its worker is who we are.
-fn configuration(prefix: &Path, port: u16, server_port: u16) -> String {
+fn nginx_configuration(prefix: &Path, port: u16, server_port: u16) -> String {
     let id = |what| {
         let output = Command::new("id").arg(what).output().expect("every system has it");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -228,7 +339,7 @@ fn configuration(prefix: &Path, port: u16, server_port: u16) -> String {
     )
 }
 
-/// The python process, and what it tells.
+/// The venue's process, and what it tells.
 struct Server {
     process: Child,
     told: Receiver<String>,
@@ -236,10 +347,9 @@ struct Server {
 
 impl Server {
     /// Returns once it listens.
-    fn start(dir: &TempDir, run: u32, port: u16) -> Self {
-        dir.write("server.py", SERVER);
-        let mut process = Command::new("python3")
-            .arg(dir.0.join("server.py"))
+    fn start(kind: ServerKind, dir: &TempDir, run: u32, port: u16) -> Self {
+        let mut process = kind
+            .command(dir)
             .args([run.to_string(), port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -278,6 +388,7 @@ impl Drop for Server {
 
 /// Both peers, and what they need; ended in this order.
 struct Peers {
+    kinds: (ProxyKind, ServerKind),
     proxy: Proxy,
     server: Server,
     authority: Authority,
@@ -288,20 +399,20 @@ struct Peers {
 
 impl Peers {
     /// None, and a word about it, where they are not installed.
-    fn start() -> Option<Self> {
-        let Some(nginx) = nginx() else {
-            println!("SKIPPED: nginx is not installed");
+    fn start(proxy_kind: ProxyKind, server_kind: ServerKind) -> Option<Self> {
+        let Some(program) = proxy_kind.program() else {
+            println!("SKIPPED: nginx, or HAProxy, is not installed");
             return None;
         };
-        if !succeeds(Command::new("python3").args(["-c", "import websockets.sync.server"])) {
-            println!("SKIPPED: python3 with websockets is not installed");
+        if !server_kind.is_installed() {
+            println!("SKIPPED: python3 with websockets, or node with ws, is not installed");
             return None;
         }
         let (dir, authority, port, server_port) = (TempDir::new(), Authority::new(), Reserved::any(), Reserved::any());
         authority.issue(&dir);
-        let server = Server::start(&dir, 1, server_port.port);
-        let proxy = Proxy::start(nginx, &dir, port.port, server_port.port);
-        Some(Self { proxy, server, authority, dir, port, server_port })
+        let server = Server::start(server_kind, &dir, 1, server_port.port);
+        let proxy = Proxy::start(proxy_kind, program, &dir, port.port, server_port.port);
+        Some(Self { kinds: (proxy_kind, server_kind), proxy, server, authority, dir, port, server_port })
     }
 
     fn builder(&self, recorder: Recorder) -> ClientBuilder<HasUrl, HasRouter> {
@@ -315,7 +426,7 @@ impl Peers {
             .close_timeout(PATIENCE)
     }
 
-    /// The certificate that nginx shows to whom it has not seen before.
+    /// The certificate that the proxy shows to whom it has not seen before.
     fn shown_certificate(&self) -> CertificateDer<'static> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der.clone()).expect("a sound root");
@@ -326,7 +437,7 @@ impl Peers {
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").expect("a name");
         let mut tls = ClientConnection::new(Arc::new(config), name).expect("a sound configuration");
-        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port.port)).expect("nginx listens");
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port.port)).expect("the proxy listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
         while tls.is_handshaking() {
             tls.complete_io(&mut socket).expect("the handshake succeeds");
@@ -383,9 +494,27 @@ fn assert_fed(journal: &mut Journal, sessions: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn messages_arrive_once_and_in_order_and_both_sides_say_goodbye() {
+fn nginx_and_websockets_messages_arrive_once_and_in_order_and_both_sides_say_goodbye() {
+    Peers::start(ProxyKind::Nginx, ServerKind::Websockets).into_iter().for_each(exchange);
+}
+
+#[test]
+fn haproxy_and_ws_messages_arrive_once_and_in_order_and_both_sides_say_goodbye() {
+    Peers::start(ProxyKind::Haproxy, ServerKind::Ws).into_iter().for_each(exchange);
+}
+
+#[test]
+fn nginx_and_websockets_a_new_certificate_and_a_killed_server_cost_a_session_each() {
+    Peers::start(ProxyKind::Nginx, ServerKind::Websockets).into_iter().for_each(renew);
+}
+
+#[test]
+fn haproxy_and_ws_a_new_certificate_and_a_killed_server_cost_a_session_each() {
+    Peers::start(ProxyKind::Haproxy, ServerKind::Ws).into_iter().for_each(renew);
+}
+
+fn exchange(mut peers: Peers) {
     const ORDERS: usize = 100;
-    let Some(mut peers) = Peers::start() else { return };
     let (recorder, mut journal) = recorder();
     let client = peers.builder(recorder).start().expect("a valid configuration");
     client.wait_live(PATIENCE).expect("the peers are up");
@@ -402,9 +531,7 @@ fn messages_arrive_once_and_in_order_and_both_sides_say_goodbye() {
     assert!(echoes.into_iter().eq((0..ORDERS).map(|number| format!("echo order {number}"))));
 }
 
-#[test]
-fn a_new_certificate_and_a_killed_server_cost_a_session_each() {
-    let Some(mut peers) = Peers::start() else { return };
+fn renew(mut peers: Peers) {
     let (recorder, mut journal) = recorder();
     let client = peers.builder(recorder).start().expect("a valid configuration");
     until_line(&mut journal, 1, 1_000);
@@ -413,7 +540,7 @@ fn a_new_certificate_and_a_killed_server_cost_a_session_each() {
 
     let second = peers.authority.issue(&peers.dir);
     assert_ne!(first, second);
-    assert!(peers.proxy.signal("reload"), "nginx takes the new certificate");
+    peers.proxy.reload(peers.kinds.0);
     assert_eq!(journal.until_lost().0, 1);
     until_line(&mut journal, 2, 1_000);
     assert_eq!(peers.shown_certificate(), second);
@@ -426,7 +553,7 @@ fn a_new_certificate_and_a_killed_server_cost_a_session_each() {
     assert_eq!(journal.until_lost().0, 2);
     let rest = peers.server.told.recv_timeout(PATIENCE);
     assert_eq!(rest, Err(RecvTimeoutError::Disconnected), "nothing was sent twice");
-    peers.server = Server::start(&peers.dir, 2, peers.server_port.port);
+    peers.server = Server::start(peers.kinds.1, &peers.dir, 2, peers.server_port.port);
     until_line(&mut journal, 3, 1_000);
     peers.server.assert_tells("2.1 got subscribe BTC");
     say_goodbye(&client);

@@ -80,7 +80,7 @@ fn reference(stream: &[u8], limit: u64, fault: Option<Verdict>) -> Outcome {
     let (mut wire, mut delivered) = (Wire(stream, Vec::new()), Vec::new());
     let verdict = loop {
         let answer = context.read(&mut wire);
-        context.flush(&mut wire).unwrap();
+        context.flush(&mut wire).expect("its wire takes all");
         match answer {
             Ok(Message::Text(text)) => delivered.push((1, text.as_bytes().to_vec())),
             Ok(Message::Binary(bytes)) => delivered.push((2, bytes.to_vec())),
@@ -109,7 +109,7 @@ fn reference(stream: &[u8], limit: u64, fault: Option<Verdict>) -> Outcome {
     };
     if let Some(code) = code {
         let close = CloseFrame { code: code.into(), reason: "".into() };
-        context.close(&mut wire, Some(close)).unwrap();
+        context.close(&mut wire, Some(close)).expect("its wire takes all");
     }
     Outcome { delivered, replies: unmasked(&wire.1), verdict }
 }
