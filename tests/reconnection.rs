@@ -6,15 +6,19 @@ mod support {
 }
 
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hypersockets::simulator::{Ending, Session, UpgradePlan, Venue};
 use hypersockets::{
-    Client, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, FixedDelay, HyperSocketError, MessageRouter,
-    NeverReconnect, Result, RouteOptions, SendId, WsMessage,
+    Client, ClientEvent, ClientState, ConnectionEvent, Delivery, DisconnectReason, EventLoop, FixedDelay,
+    HyperSocketError, MessageHandler, MessageRouter, NeverReconnect, Result, RouteOptions, SendId, SocketOptions,
+    WsMessage,
 };
 use support::lines::{
     Journal, Lines, PATIENCE, Recorder, Seen, connect_failure, live_session, next_session, recorder, soon, texts_of,
+    unacknowledged,
 };
 
 const COINS: [&str; 5] = ["BTC", "ETH", "SOL", "XRP", "DOGE"];
@@ -146,6 +150,54 @@ fn a_close_1012_comes_after_everything_that_was_sent_before_it() {
         },
         |reason| *reason == DisconnectReason::ClosedByPeer { code: Some(1012), reason: "restart".to_owned() },
     );
+}
+
+/// Answers each message at once, so that writes fail while there is more to read.
+struct Answers(Arc<AtomicUsize>);
+
+impl MessageHandler<String> for Answers {
+    fn handle(&mut self, _: String) -> Result<()> {
+        unreachable!("messages come by handle_delivery")
+    }
+
+    fn handle_delivery(&mut self, _: String, delivery: &mut Delivery<'_>) -> Result<()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        delivery.send(WsMessage::text("got it")).map(drop)
+    }
+}
+
+#[test]
+fn a_write_that_fails_costs_no_message_that_our_kernel_has_acknowledged() {
+    const MANY: usize = 75;
+    if !cfg!(target_os = "linux") {
+        return println!("SKIPPED: what is acknowledged is read from /proc");
+    }
+    let venue = Venue::scripted().start().expect("a free port");
+    let handled = Arc::<AtomicUsize>::default();
+    let answers = Answers(Arc::clone(&handled));
+    let mut event_loop = EventLoop::new().expect("descriptors");
+    let builder = hypersockets::builder()
+        .url(venue.url())
+        .router(Lines, |routing| routing.default_handler_with(answers, RouteOptions::new().inline()))
+        .socket(SocketOptions::new().receive_buffer_bytes(1 << 20))
+        .reconnect_strategy(FixedDelay::new(Duration::from_secs(3600), None));
+    let client = event_loop.add(builder).expect("a valid configuration");
+    while client.state() != ClientState::Live {
+        event_loop.turn();
+    }
+    let session = next_session(&venue);
+    // Some reads' worth, which nobody reads yet.
+    (0..MANY).for_each(|_| session.send_text("x".repeat(2_000)));
+    session.flush(PATIENCE).expect("the kernel takes it");
+    while unacknowledged(venue.port()) > 0 {
+        std::thread::yield_now();
+    }
+    session.drop_rst();
+    session.await_end(PATIENCE).expect("it is gone");
+    while client.state() == ClientState::Live {
+        event_loop.turn();
+    }
+    assert_eq!(handled.load(Ordering::Relaxed), MANY);
 }
 
 #[test]

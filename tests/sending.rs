@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use hypersockets::simulator::{Received, Venue};
 use hypersockets::{
-    Client, ClientBuilder, ClientEvent, ConnectionEvent, Delivery, DisconnectReason, HasRouter, HasUrl, HeaderProvider,
-    Headers, HyperSocketError, IntoUrl, JsonPassivePing, MessageHandler, Result, RouteOptions, SendId, Sender,
-    TextPassivePing, WsMessage,
+    Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, Delivery, DisconnectReason, EventLoop, HasRouter,
+    HasUrl, HeaderProvider, Headers, HyperSocketError, IntoUrl, JsonPassivePing, MessageHandler, Result, RouteOptions,
+    SendId, Sender, TextPassivePing, WsMessage,
 };
-use support::lines::{Journal, Lines, PATIENCE, Recorder, connect_failure, live_session, next_session, recorder, soon};
+use support::lines::{
+    Journal, Lines, PATIENCE, Recorder, connect_failure, live_session, next_session, recorder, soon, texts_of,
+};
 
 fn scripted() -> Venue {
     Venue::scripted().start().expect("a free port")
@@ -363,4 +365,31 @@ fn the_venues_choice_of_a_subprotocol_is_told_and_a_name_that_is_none_never_leav
         let built = builder(venue.url(), recorder().0).subprotocol(wrong).start();
         assert!(matches!(built, Err(HyperSocketError::InvalidConfig(_))), "{wrong:?}");
     }
+}
+
+#[test]
+fn what_was_queued_for_a_session_never_leaves_in_the_next() {
+    const MANY: usize = 100_000;
+    let venue = scripted();
+    let mut event_loop = EventLoop::new().expect("descriptors");
+    let client = event_loop.add(builder(venue.url(), recorder().0)).expect("a valid configuration");
+    let turn_until_live = |event_loop: &mut EventLoop, epoch: u64| {
+        while client.epoch() < epoch || client.state() != ClientState::Live {
+            event_loop.turn();
+        }
+        next_session(&venue)
+    };
+    let first = turn_until_live(&mut event_loop, 1);
+    // More than the loop takes in the turns that a dial needs: some wait still when the next session is live.
+    for n in 0..MANY {
+        client.send(format!("old {n}")).expect("live, and small");
+    }
+    first.drop_rst();
+    first.await_end(PATIENCE).expect("it is gone");
+    let second = turn_until_live(&mut event_loop, 2);
+    client.send("new").expect("live");
+    while client.metrics().messages_sent < 1 || texts_of(&venue, second.number()).is_empty() {
+        event_loop.turn();
+    }
+    assert_eq!(texts_of(&venue, second.number()), ["new"]);
 }

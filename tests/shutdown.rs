@@ -8,16 +8,17 @@ mod support {
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hypersockets::simulator::{Ending, Session, Venue};
 use hypersockets::{
-    AuthProvider, Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, HasRouter,
-    HasUrl, HyperSocketError, IntoUrl, MessageHandler, Result, RouteOptions, ShutdownReport, WsMessage,
+    AuthProvider, Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, EventLoop,
+    HasRouter, HasUrl, HyperSocketError, IntoUrl, MessageHandler, Result, RouteOptions, ShutdownReport, SocketOptions,
+    WsMessage,
 };
 use support::lines::{
     GateKeeper, Journal, Lines, PATIENCE, Recorder, Seen, gate, gated_recorder, live_session, next_session, recorder,
-    soon,
+    soon, unacknowledged,
 };
 
 fn scripted() -> Venue {
@@ -459,4 +460,41 @@ fn what_the_kernel_held_when_the_shutdown_began_is_handled() {
         assert_eq!(messages.len(), UNREAD);
         assert!((0..UNREAD).all(|n| messages[n] == format!("BTC {n}")));
     }
+}
+
+#[test]
+fn what_our_kernel_has_when_the_close_timeout_ends_is_handled() {
+    const MANY: usize = 400;
+    if !cfg!(target_os = "linux") {
+        return println!("SKIPPED: what is acknowledged is read from /proc");
+    }
+    let venue = Venue::scripted().ignore_close().start().expect("a free port");
+    let (recorder, mut journal) = recorder();
+    let mut event_loop = EventLoop::new().expect("descriptors");
+    let builder = hypersockets::builder()
+        .url(venue.url())
+        .router(Lines, |routing| routing.default_handler_with(recorder, RouteOptions::new().inline()))
+        .socket(SocketOptions::new().receive_buffer_bytes(4 << 20))
+        .close_timeout(Duration::from_millis(1));
+    let client = event_loop.add(builder).expect("a valid configuration");
+    while client.state() != ClientState::Live {
+        event_loop.turn();
+    }
+    let session = next_session(&venue);
+    client.request_shutdown();
+    while client.state() == ClientState::Live {
+        event_loop.turn();
+    }
+    // More than the loop reads in a turn, and the next turn finds the deadline passed.
+    (0..MANY).for_each(|n| session.send_text(format!("{n} {}", "x".repeat(2_000))));
+    let begin = Instant::now();
+    while session.flush(PATIENCE / 10).is_err() || unacknowledged(venue.port()) > 0 {
+        if begin.elapsed() > PATIENCE / 10 {
+            return println!("SKIPPED: this kernel takes no {} bytes for us", MANY * 2_000);
+        }
+    }
+    while !event_loop.is_empty() {
+        event_loop.turn();
+    }
+    assert_eq!(journal.messages().len(), MANY);
 }

@@ -107,7 +107,7 @@ impl Session {
         let epoch = self.lifecycle.epoch() + u64::from(!live);
         let arrival = Arrival { connection: self.shared.id, epoch, trail: time.trail(is_last) };
         let Self { pipeline, shared, settled, write_error, .. } = self;
-        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, epoch, live };
+        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live };
         pipeline.deliver(message, arrival, &mut outlet);
     }
 
@@ -287,15 +287,12 @@ struct DirectOutlet<'a, 'b> {
     write_error: &'a mut Option<io::Error>,
     writer: &'a mut FrameWriter<'b>,
     stream: &'a mut Stream,
-    epoch: u64,
     live: bool,
 }
 
 impl Outlet for DirectOutlet<'_, '_> {
-    fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
-        if epoch != self.epoch {
-            return Err(HyperSocketError::EpochChanged { current: self.epoch });
-        }
+    /// The epoch is that of the read which is being answered.
+    fn send(&mut self, message: WsMessage<'_>, _epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
         if !self.live || self.write_error.is_some() {
             return Err(HyperSocketError::NotConnected);
         }

@@ -205,6 +205,18 @@ pub(crate) fn live_session(client: &Client, venue: &Venue) -> Session {
     next_session(venue)
 }
 
+/// The bytes that sockets of this local port have sent and the other side's kernel has not acknowledged.
+pub(crate) fn unacknowledged(local_port: u16) -> usize {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells");
+    let of = |socket: &str| {
+        let mut words = socket.split_whitespace().skip(1);
+        let (local, state, queues) = (words.next()?, words.nth(1)?, words.next()?);
+        let is_ours = local.ends_with(&format!(":{local_port:04X}")) && state == "01";
+        is_ours.then(|| usize::from_str_radix(queues.split(':').next()?, 16).ok()).flatten()
+    };
+    sockets.lines().filter_map(of).sum()
+}
+
 /// What the client sent in this session, in order.
 pub(crate) fn texts_of(venue: &Venue, session: u64) -> Vec<String> {
     venue.received().into_iter().filter(|(number, _)| *number == session).map(|(_, text)| text).collect()
