@@ -121,6 +121,9 @@ mod handler;
 mod headers;
 mod idle;
 mod ids;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod lifecycle;
 mod mailbox;
 mod manager;

@@ -19,8 +19,8 @@ const LAYERS: &[&[&str]] = &[
     &["engine"],
     &["core_plan", "sender"],
     &["client", "routing", "sources"],
-    // What users meet first; `guide` is text alone, and `fuzzing` what fuzz targets meet.
-    &["builder", "ctrl_c", "fuzzing", "guide", "manager"],
+    // What users meet first; `guide` is text alone, and `fuzzing` and `internals` what fuzz targets and benches meet.
+    &["builder", "ctrl_c", "fuzzing", "guide", "internals", "manager"],
     &["assemble"],
 ];
 

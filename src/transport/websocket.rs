@@ -115,7 +115,7 @@ impl WebSocket {
         mut on_frame: impl FnMut(Incoming<'_>, bool, &mut FrameWriter<'_>),
     ) -> usize {
         let mut rest = data;
-        loop {
+        while !rest.is_empty() {
             let header = match self.header(rest) {
                 Ok(Some(header)) => header,
                 Ok(None) => break,

@@ -1,0 +1,66 @@
+//! What decoding a message costs in memory, against a parser written by hand and against tungstenite alone. `cargo bench --bench
+//! decode` prints the ratios against their bars; without `--bench`, as under `cargo test --benches`, it makes a short round to see
+//! that it still works.
+
+mod support {
+    pub(crate) mod decoders;
+}
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use support::decoders::{Arrival, ByHand, Decoder, Feed, Ours, Tungstenite};
+
+struct Plan {
+    rounds: usize,
+    bytes: usize,
+}
+
+const MEASURED: Plan = Plan { rounds: 101, bytes: 16 << 20 };
+const TRIED: Plan = Plan { rounds: 1, bytes: 1 << 20 };
+const BAR: f64 = 1.3;
+
+fn main() {
+    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    println!("ns a message, {} interleaved rounds, medians; the ratio is to the parser written by hand", plan.rounds);
+    for text_bytes in [150, 2048] {
+        for (name, arrival) in [("in a batch", Arrival::Batch), ("one per read", Arrival::OnePerRead)] {
+            compare(&format!("{text_bytes:>4} B {name}"), &plan, &Feed::new(text_bytes, arrival));
+        }
+    }
+}
+
+fn compare(name: &str, plan: &Plan, feed: &Feed) {
+    let mut decoders: [(&str, Box<dyn Decoder>); 3] = [
+        ("by hand", Box::new(ByHand::new())),
+        ("hypersockets", Box::new(Ours::new())),
+        ("tungstenite", Box::new(Tungstenite::new())),
+    ];
+    let reads = plan.bytes.div_ceil(feed.read.len());
+    let mut figures = [const { Vec::new() }; 3];
+    for _ in 0..plan.rounds {
+        for ((_, decoder), figures) in decoders.iter_mut().zip(&mut figures) {
+            let begin = Instant::now();
+            let messages: usize = (0..reads).map(|_| decoder.take(black_box(&feed.read)).0).sum();
+            let took = begin.elapsed();
+            assert_eq!(messages, reads * feed.frames, "each message is decoded once");
+            figures.push(took.as_nanos() as f64 / messages as f64);
+        }
+    }
+    // Neighbouring rounds meet the same host: so the median of their ratios, not the ratio of the medians.
+    let [by_hand, ours, tungstenite] = &figures;
+    let ratio = |figures: &[f64]| median(figures.iter().zip(by_hand).map(|(other, by_hand)| other / by_hand).collect());
+    let (ours_ratio, tungstenite_ratio) = (ratio(ours), ratio(tungstenite));
+    let verdict = if ours_ratio <= BAR { "met" } else { "MISSED" };
+    println!(
+        "{name:<20} by hand {:>6.1}   hypersockets {:>6.1} {ours_ratio:.2}x   tungstenite {:>7.1} {tungstenite_ratio:.2}x   bar {BAR}x: {verdict}",
+        median(by_hand.clone()),
+        median(ours.clone()),
+        median(tungstenite.clone()),
+    );
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
