@@ -3,13 +3,15 @@
 //! that it still works.
 
 mod support {
+    pub(crate) mod by_hand;
     pub(crate) mod decoders;
 }
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use support::decoders::{Arrival, ByHand, Decoder, Feed, Ours, Tungstenite};
+use support::by_hand::{Feed, READ_BYTES};
+use support::decoders::{ByHand, Decoder, Ours, Tungstenite};
 
 struct Plan {
     rounds: usize,
@@ -24,8 +26,8 @@ fn main() {
     let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
     println!("ns a message, {} interleaved rounds, medians; the ratio is to the parser written by hand", plan.rounds);
     for text_bytes in [150, 2048] {
-        for (name, arrival) in [("in a batch", Arrival::Batch), ("one per read", Arrival::OnePerRead)] {
-            compare(&format!("{text_bytes:>4} B {name}"), &plan, &Feed::new(text_bytes, arrival));
+        for (name, read_bytes) in [("in a batch", READ_BYTES), ("one per read", 0)] {
+            compare(&format!("{text_bytes:>4} B {name}"), &plan, &Feed::new(text_bytes, read_bytes));
         }
     }
 }

@@ -3,13 +3,15 @@
 //! `--bench`, and where valgrind is not installed, it only sees that it still works.
 
 mod support {
+    pub(crate) mod by_hand;
     pub(crate) mod decoders;
 }
 
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-use support::decoders::{Arrival, ByHand, Decoder, Feed, Ours, Tungstenite};
+use support::by_hand::{Feed, READ_BYTES};
+use support::decoders::{ByHand, Decoder, Ours, Tungstenite};
 
 const TEXT_BYTES: usize = 150;
 /// What differs between two runs is what the messages cost, and nothing else.
@@ -65,12 +67,12 @@ fn per_message(decoder: &str, arrival: &str) -> f64 {
         let counted = said.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse::<f64>().ok());
         counted.unwrap_or_else(|| panic!("callgrind tells no count: {said}"))
     });
-    let frames = Feed::new(TEXT_BYTES, arrival_of(arrival)).frames;
+    let frames = Feed::new(TEXT_BYTES, read_bytes_of(arrival)).frames;
     (many - few) / ((READS[1] - READS[0]) * frames) as f64
 }
 
 fn run(decoder: &str, arrival: &str, reads: usize) {
-    let feed = Feed::new(TEXT_BYTES, arrival_of(arrival));
+    let feed = Feed::new(TEXT_BYTES, read_bytes_of(arrival));
     let mut decoder: Box<dyn Decoder> = match decoder {
         "by-hand" => Box::new(ByHand::new()),
         "hypersockets" => Box::new(Ours::new()),
@@ -80,6 +82,6 @@ fn run(decoder: &str, arrival: &str, reads: usize) {
     assert_eq!(messages, reads * feed.frames, "each message is decoded once");
 }
 
-fn arrival_of(word: &str) -> Arrival {
-    if word == "batch" { Arrival::Batch } else { Arrival::OnePerRead }
+fn read_bytes_of(arrival: &str) -> usize {
+    if arrival == "batch" { READ_BYTES } else { 0 }
 }

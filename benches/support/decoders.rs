@@ -8,44 +8,7 @@ use hypersockets::internals::Receiver;
 use tungstenite::Message;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-/// What one read brings at most.
-pub(crate) const READ_BYTES: usize = 64 * 1024;
-
-/// How the frames come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// As many whole frames in each read as fit.
-    Batch,
-    /// A frame in each read.
-    OnePerRead,
-}
-
-/// What each read brings: whole frames of texts of this length, in JSON's letters.
-pub(crate) struct Feed {
-    pub(crate) read: Vec<u8>,
-    pub(crate) frames: usize,
-}
-
-impl Feed {
-    pub(crate) fn new(text_bytes: usize, arrival: Arrival) -> Self {
-        let text: Vec<u8> =
-            br#"{"s":"BTC","b":"95123.10","B":"3.20"},"#.iter().copied().cycle().take(text_bytes).collect();
-        let mut frame = vec![0x81];
-        match u8::try_from(text_bytes) {
-            Ok(short) if short < 126 => frame.push(short),
-            _ => {
-                frame.push(126);
-                frame.extend_from_slice(&u16::try_from(text_bytes).expect("a bench's message is short").to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&text);
-        let frames = match arrival {
-            Arrival::Batch => READ_BYTES / frame.len(),
-            Arrival::OnePerRead => 1,
-        };
-        Self { read: frame.repeat(frames), frames }
-    }
-}
+use super::by_hand::{READ_BYTES, take_frames};
 
 /// Takes reads; how many messages they were, and how many bytes of text.
 pub(crate) trait Decoder {
@@ -85,20 +48,11 @@ impl ByHand {
 impl Decoder for ByHand {
     fn take(&mut self, read: &[u8]) -> (usize, usize) {
         self.0[..read.len()].copy_from_slice(read);
-        let mut rest = &self.0[..read.len()];
         let (mut messages, mut bytes) = (0, 0);
-        while let [0x81, length, behind @ ..] = rest {
-            let (length, behind) = match (length, behind) {
-                (0..=125, _) => (usize::from(*length), behind),
-                (126, [high, low, behind @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), behind),
-                _ => panic!("the frames are shorter"),
-            };
-            let Some((payload, behind)) = behind.split_at_checked(length) else { break };
-            let text = simdutf8::basic::from_utf8(payload).expect("it is JSON");
+        take_frames(&self.0[..read.len()], |text| {
             messages += 1;
             bytes += black_box(Some(text)).map_or(0, str::len);
-            rest = behind;
-        }
+        });
         (messages, bytes)
     }
 }

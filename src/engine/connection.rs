@@ -71,6 +71,7 @@ impl Connection {
             settled: Settled::default(),
             pings: 0,
             ping: None,
+            data_came: false,
             verdict: None,
             write_error: None,
             live_since: None,

@@ -115,6 +115,9 @@ impl Open {
         let outcome = websocket.read(buffer, out, |incoming, is_last, writer| {
             session.on_frame(incoming, is_last, writer, stream, time);
         });
+        if std::mem::take(&mut session.data_came) {
+            session.lifecycle.handle_input(time.returned, Input::Data);
+        }
         match outcome {
             Ok(ReadOutcome::Open) => match session.verdict.take() {
                 None => Ok(()),

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) pings: u64,
     /// The ping that is unanswered, and when it was queued.
     pub(super) ping: Option<(u64, Instant)>,
+    /// A message for the user came with the read at hand: told to the lifecycle once, since all of a read came at one time.
+    pub(super) data_came: bool,
     /// Why the session must end although the socket is fine; ends reading.
     pub(super) verdict: Option<DisconnectReason>,
     /// Writing failed. Reading goes on to the end, since what the kernel has acknowledged is ours to deliver.
@@ -101,7 +103,7 @@ impl Session {
         if self.answer_passive_ping(&message, writer) {
             return self.shared.counters.passive_pings_answered.add(1);
         }
-        self.lifecycle.handle_input(time.returned, Input::Data);
+        self.data_came = true;
         let live = self.lifecycle.session_open();
         // Before acceptance, messages belong to the epoch that the acceptance would begin, also while we say goodbye.
         let epoch = self.lifecycle.epoch() + u64::from(!live);

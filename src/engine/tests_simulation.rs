@@ -372,6 +372,7 @@ impl World {
             settled: Settled::default(),
             pings: 0,
             ping: None,
+            data_came: false,
             verdict: None,
             write_error: None,
             live_since: None,

@@ -299,8 +299,13 @@ impl<R: MessageRouter> Pipeline for Site<R> {
         if self.measures {
             arrival.trail.parsed(clock::stamp_ns());
         }
+        self.counters.parsed.add(self.parsed.len() as u64);
+        if self.parsed.len() == 1
+            && let Some(message) = self.parsed.pop()
+        {
+            return self.hand_over(message, arrival, outlet);
+        }
         let mut parsed = std::mem::take(&mut self.parsed);
-        self.counters.parsed.add(parsed.len() as u64);
         for message in parsed.drain(..) {
             self.hand_over(message, arrival, outlet);
         }

@@ -1,0 +1,140 @@
+//! How many messages a loop takes from a full socket, against a raw reader: blocking reads, a parser written by hand, a UTF-8 check.
+//! `cargo bench --bench socket` prints the ratios against their bars; without `--bench`, as under `cargo test --benches`, it makes a
+//! short round to see that it still works.
+//!
+//! The sender is a thread that writes whole blocks of frames as fast as they are taken. The receive buffer of both is capped, or
+//! its growth would decide. *Plain* is TCP; *TLS* is TLS 1.3 with records of 16 KiB, the raw reader rustls' own `read_tls`.
+
+mod support {
+    pub(crate) mod by_hand;
+    pub(crate) mod flood;
+}
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hypersockets::{EventLoop, MessageRouter, Result, RouteOptions, SocketOptions, TlsOptions, WsMessage};
+use support::by_hand::{READ_BYTES, take_frames};
+use support::flood::{Flood, RawReader};
+
+struct Plan {
+    rounds: usize,
+    bytes: usize,
+}
+
+const MEASURED: Plan = Plan { rounds: 31, bytes: 192 << 20 };
+const TRIED: Plan = Plan { rounds: 1, bytes: 4 << 20 };
+
+/// Of both receivers.
+pub(crate) const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
+/// For what must come; a bench that hangs should say so.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A message is its length.
+struct Length;
+
+impl MessageRouter for Length {
+    type Message = usize;
+    type RouteKey = ();
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<usize> {
+        Ok(message.as_text().ok_or("not a text")?.len())
+    }
+
+    fn route_key(&self, _: &usize) {}
+}
+
+fn main() -> Result<()> {
+    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    println!("million messages a second, {} interleaved rounds, medians; the ratio is to the raw reader", plan.rounds);
+    for tls in [false, true] {
+        for (text_bytes, bar) in [(150, 0.90), (2 * 1024, 0.95), (16 * 1024, 0.95)] {
+            let flood = Flood::start(text_bytes, plan.bytes, tls)?;
+            let [mut raw, mut ours] = [Vec::new(), Vec::new()];
+            for _ in 0..plan.rounds {
+                raw.push(raw_rate(&flood)?);
+                ours.push(our_rate(&flood)?);
+            }
+            // Neighbouring rounds meet the same host: so the median of their ratios, not the ratio of the medians.
+            let ratio = median(ours.iter().zip(&raw).map(|(ours, raw)| ours / raw).collect());
+            let verdict = if ratio >= bar { "met" } else { "MISSED" };
+            println!(
+                "{} {text_bytes:>5} B   raw {:>7.3}   hypersockets {:>7.3}   {ratio:.2}x   bar {bar}x: {verdict}",
+                if tls { "TLS  " } else { "plain" },
+                median(raw),
+                median(ours),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Millions a second from the first message to the last.
+fn our_rate(flood: &Flood) -> Result<f64> {
+    let handled = Arc::<AtomicU64>::default();
+    let count = Arc::clone(&handled);
+    let text_bytes = flood.text_bytes();
+    let handler = move |bytes: usize| {
+        if bytes != text_bytes {
+            return Err("not what was sent".into());
+        }
+        // One writer.
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Ok(())
+    };
+    let mut builder = hypersockets::builder()
+        .url(flood.url())
+        .router(Length, |routing| routing.handler_with((), handler, RouteOptions::new().inline()))
+        .socket(SocketOptions::new().receive_buffer_bytes(RECEIVE_BUFFER_BYTES));
+    if let Some(root) = flood.root() {
+        builder = builder.tls(TlsOptions::new().add_root_der(root).only_added_roots());
+    }
+    let mut event_loop = EventLoop::new()?;
+    let client = event_loop.add(builder)?;
+    let patience = Instant::now();
+    let mut begin = None;
+    while handled.load(Ordering::Relaxed) < flood.messages() {
+        event_loop.turn();
+        if begin.is_none() && handled.load(Ordering::Relaxed) > 0 {
+            begin = Some(Instant::now());
+        }
+        if patience.elapsed() > PATIENCE {
+            return Err(format!("{} of {} messages came", handled.load(Ordering::Relaxed), flood.messages()).into());
+        }
+    }
+    let took = begin.ok_or("no message came")?.elapsed();
+    client.request_shutdown();
+    while !event_loop.is_empty() {
+        event_loop.turn();
+    }
+    Ok(flood.messages() as f64 / took.as_secs_f64() / 1e6)
+}
+
+fn raw_rate(flood: &Flood) -> Result<f64> {
+    let mut reader = RawReader::dial(flood)?;
+    let mut buffer = vec![0; 2 * READ_BYTES];
+    let (mut filled, mut messages, mut begin) = (0, 0, None);
+    while messages < flood.messages() {
+        let read = reader.read(&mut buffer[filled..filled + READ_BYTES])?;
+        if read == 0 {
+            return Err("it ended early".into());
+        }
+        filled += read;
+        let taken = take_frames(&buffer[..filled], |text| {
+            assert_eq!(text.len(), flood.text_bytes(), "not what was sent");
+            messages += 1;
+        });
+        buffer.copy_within(taken..filled, 0);
+        filled -= taken;
+        begin.get_or_insert_with(Instant::now);
+    }
+    let took = begin.ok_or("no message came")?.elapsed();
+    Ok(messages as f64 / took.as_secs_f64() / 1e6)
+}

@@ -1,0 +1,46 @@
+//! Frames for the benches, and the parser written by hand that others are held against.
+
+/// What one read brings at most.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// What each read brings: whole frames of texts of this length, in JSON's letters.
+pub(crate) struct Feed {
+    pub(crate) read: Vec<u8>,
+    pub(crate) frames: usize,
+}
+
+impl Feed {
+    /// As many frames a read as fit into so many bytes, and at least one.
+    pub(crate) fn new(text_bytes: usize, read_bytes: usize) -> Self {
+        let text: Vec<u8> =
+            br#"{"s":"BTC","b":"95123.10","B":"3.20"},"#.iter().copied().cycle().take(text_bytes).collect();
+        let mut frame = vec![0x81];
+        match u8::try_from(text_bytes) {
+            Ok(short) if short < 126 => frame.push(short),
+            _ => {
+                frame.push(126);
+                frame.extend_from_slice(&u16::try_from(text_bytes).expect("a bench's message is short").to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&text);
+        let frames = (read_bytes / frame.len()).max(1);
+        Self { read: frame.repeat(frames), frames }
+    }
+}
+
+/// Gives every whole text frame of up to 64 KiB at the front of `bytes` to `on_text`, with all that cannot be left out: the header, the
+/// bounds, and whether it is UTF-8. How many bytes they were.
+pub(crate) fn take_frames(bytes: &[u8], mut on_text: impl FnMut(&str)) -> usize {
+    let mut rest = bytes;
+    while let [0x81, length, behind @ ..] = rest {
+        let (length, behind) = match (length, behind) {
+            (0..=125, _) => (usize::from(*length), behind),
+            (126, [high, low, behind @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), behind),
+            _ => break,
+        };
+        let Some((payload, behind)) = behind.split_at_checked(length) else { break };
+        on_text(simdutf8::basic::from_utf8(payload).expect("it is JSON"));
+        rest = behind;
+    }
+    bytes.len() - rest.len()
+}
