@@ -23,6 +23,7 @@ use crate::event::{ClientEvent, ConnectionEvent};
 use crate::ids::SendId;
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
+use crate::metrics::Trail;
 use crate::state::Shared;
 use crate::transport::{
     BOTH, Dial, DialTokens, Progress, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WriteBuffer,
@@ -153,12 +154,11 @@ impl Connection {
             report.more = fill.more;
             let ending = if fill.bytes > 0 {
                 let returned = clock::now();
-                let time = ReadTime {
-                    returned,
-                    returned_ns: clock::stamp_of(returned),
-                    readable_ns: self.session.plan.measure_latency.then_some(desk.now_ns),
-                    kernel: fill.kernel,
-                };
+                let mut trail = Trail::new(clock::stamp_of(returned));
+                if self.session.plan.measure_latency {
+                    trail.readable(desk.now_ns);
+                }
+                let time = ReadTime { returned, trail, kernel: fill.kernel };
                 self.session.shared.counters.bytes_received.add(fill.bytes as u64);
                 self.session.lifecycle.handle_input(returned, Input::Received);
                 let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, &time).err();

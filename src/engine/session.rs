@@ -50,10 +50,8 @@ pub(super) struct Session {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReadTime {
     pub(super) returned: Instant,
-    /// The same as a stamp.
-    pub(super) returned_ns: u64,
-    /// When the loop turned to the socket, where latency is measured.
-    pub(super) readable_ns: Option<u64>,
+    /// The stamps that all messages of the read have in common.
+    pub(super) trail: Trail,
     pub(super) kernel: Option<KernelStamp>,
 }
 
@@ -249,11 +247,9 @@ impl Session {
 
 impl ReadTime {
     /// The first stamps of a message that came with this read.
+    #[inline]
     fn trail(&self, is_last: bool) -> Trail {
-        let mut trail = Trail::new(self.returned_ns);
-        if let Some(readable_ns) = self.readable_ns {
-            trail.readable(readable_ns);
-        }
+        let mut trail = self.trail;
         if let Some(kernel) = self.kernel {
             trail.kernel(kernel, is_last);
         }

@@ -21,7 +21,7 @@ use crate::handler::{Delivery, MessageHandler, Outlet};
 use crate::ids::SendId;
 use crate::lifecycle::{Action, FirstDial, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
-use crate::metrics::StaleLimits;
+use crate::metrics::{StaleLimits, Trail};
 use crate::passive_ping::TextPassivePing;
 use crate::pipeline::{Placement, PlannedEnd, QueuePolicy, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings};
 use crate::reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
@@ -501,8 +501,7 @@ impl World {
         let piece = 1 + usize::try_from(self.random.below(most as u64)).expect("it is small");
         self.buffer.append(&venue.wire[venue.given..venue.given + piece]);
         venue.given += piece;
-        let time =
-            ReadTime { returned: self.now, returned_ns: clock::stamp_of(self.now), readable_ns: None, kernel: None };
+        let time = ReadTime { returned: self.now, trail: Trail::new(clock::stamp_of(self.now)), kernel: None };
         self.session.lifecycle.handle_input(self.now, Input::Received);
         let limits = Limits { max_message_bytes: MAX_MESSAGE_BYTES, ..Limits::default() };
         let ending = open.advance(&mut self.session, &mut self.out, &mut self.buffer, limits, &time).err();

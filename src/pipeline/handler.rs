@@ -46,7 +46,9 @@ impl<M: 'static> GuardedHandler<M> {
         let first = !std::mem::replace(&mut self.in_batch, true);
         let mut delivery = Delivery::new(arrival, dequeued_ns, outlet);
         self.guard(|handler| handler.handle_delivery(message, &mut delivery));
-        if let (Some(latency), Some(dequeued_ns)) = (self.stats.latency(), dequeued_ns) {
+        if let Some(dequeued_ns) = dequeued_ns
+            && let Some(latency) = self.stats.latency()
+        {
             latency.record(arrival.epoch, &arrival.trail, dequeued_ns, clock::stamp_ns());
         }
         self.stats.handled();
