@@ -17,27 +17,20 @@ pub fn upgrade(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
+#[path = "../fuzz/bodies/corpus.rs"]
+mod corpus;
 
-    /// What fuzzing has found worth keeping, and the seeds that it began with.
-    fn corpus(target: &str, run: fn(&[u8])) {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        let files: Vec<_> = fs::read_dir(&directory).expect("it lies beside the sources").collect();
-        assert!(files.len() > 3, "{} is empty", directory.display());
-        for file in files {
-            run(&fs::read(file.expect("it can be read").path()).expect("it can be read"));
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::corpus;
 
     #[test]
     fn the_corpus_of_the_receive_path() {
-        corpus("receive", super::receive);
+        corpus::run("receive", super::receive);
     }
 
     #[test]
     fn the_corpus_of_the_upgrade() {
-        corpus("upgrade", super::upgrade);
+        corpus::run("upgrade", super::upgrade);
     }
 }

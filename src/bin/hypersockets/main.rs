@@ -7,6 +7,7 @@ mod latency;
 mod listen;
 mod print;
 mod record;
+mod recorded;
 mod replay;
 mod simulate;
 mod status;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use hypersockets::simulator::{Pace, Recording, Venue};
+use hypersockets::simulator::{Pace, Venue};
 use hypersockets::{DisconnectReason, NeverReconnect, ShutdownReport};
 
 use crate::client::{Running, follow};
 use crate::print::{AsItIs, Format, Outcome, Printer};
-use crate::simulate::pace;
+use crate::recorded::{load, pace};
 use crate::{Result, status};
 
 /// Plays a recording to a client of this process and prints what that receives, as `listen` would have: the same lines in
@@ -67,17 +67,4 @@ impl Replay {
         }
         Ok(())
     }
-}
-
-/// A recording, and a word on standard error about what it lacks.
-pub(crate) fn load(file: &PathBuf) -> Result<Recording> {
-    let recording = Recording::load(file)?;
-    if let Some(cut) = recording.cut() {
-        status::say(&format!("{}: {cut}; the {} messages before it are sound", file.display(), recording.len()));
-    }
-    let gaps = recording.gaps().len();
-    if gaps > 0 {
-        status::say(&format!("{}: {gaps} times a new session began; messages may be missing there", file.display()));
-    }
-    Ok(recording)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use hypersockets::simulator::{Ending, Pace, Venue};
 
 use crate::client::Running;
-use crate::replay::load;
+use crate::recorded::{load, pace};
 use crate::{Result, status};
 
 /// Is a venue on loopback until SIGINT or SIGTERM. Prints its URL on standard output once clients may dial.
@@ -88,16 +88,6 @@ fn coins(text: &str) -> Result<std::sync::Arc<[String]>, String> {
         Err(_) => text.split(',').map(|coin| coin.trim().to_owned()).filter(|coin| !coin.is_empty()).collect(),
     };
     if names.is_empty() { Err("at least one coin".to_owned()) } else { Ok(names.into()) }
-}
-
-pub(crate) fn pace(text: &str) -> Result<Pace, String> {
-    if text == "max" {
-        return Ok(Pace::FlatOut);
-    }
-    match text.parse::<f64>() {
-        Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(Pace::Factor(factor)),
-        _ => Err("expected a number above 0, or `max`".to_owned()),
-    }
 }
 
 const KNOWN_COINS: [&str; 10] = ["BTC", "ETH", "SOL", "HYPE", "XRP", "DOGE", "AVAX", "LINK", "ARB", "SUI"];
