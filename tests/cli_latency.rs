@@ -75,13 +75,13 @@ fn a_process_that_was_stopped_finds_the_time_between_the_kernel_and_the_read() {
     let session = venue.next_session(PATIENCE).expect("the command dials");
     for n in 0..10 {
         stop(pid);
+        // The pong tells that both were read, and the read ends with the message.
+        session.send_ping("read?");
         session.send_text(format!("{n}"));
         session.flush(PATIENCE).expect("the kernel takes it");
         // The delay that is injected.
         std::thread::sleep(Duration::from_millis(20));
         kill(pid, Signal::SIGCONT).expect("it is there");
-        // Read before the next is sent: it answers a ping behind it.
-        session.send_ping("read?");
         session.await_pong(PATIENCE).expect("it goes on");
     }
     kill(pid, Signal::SIGTERM).expect("it runs");
