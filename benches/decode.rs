@@ -5,6 +5,7 @@
 mod support {
     pub(crate) mod by_hand;
     pub(crate) mod decoders;
+    pub(crate) mod figures;
 }
 
 use std::hint::black_box;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use support::by_hand::{Feed, READ_BYTES};
 use support::decoders::{ByHand, Decoder, Ours, Tungstenite};
+use support::figures::{self, median, median_ratio};
 
 struct Plan {
     rounds: usize,
@@ -23,7 +25,7 @@ const TRIED: Plan = Plan { rounds: 1, bytes: 1 << 20 };
 const BAR: f64 = 1.3;
 
 fn main() {
-    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let plan = if figures::is_measured() { MEASURED } else { TRIED };
     println!("ns a message, {} interleaved rounds, medians; the ratio is to the parser written by hand", plan.rounds);
     for text_bytes in [150, 2048] {
         for (name, read_bytes) in [("in a batch", READ_BYTES), ("one per read", 0)] {
@@ -33,15 +35,12 @@ fn main() {
 }
 
 fn compare(name: &str, plan: &Plan, feed: &Feed) {
-    let mut decoders: [(&str, Box<dyn Decoder>); 3] = [
-        ("by hand", Box::new(ByHand::new())),
-        ("hypersockets", Box::new(Ours::new())),
-        ("tungstenite", Box::new(Tungstenite::new())),
-    ];
+    let mut decoders: [Box<dyn Decoder>; 3] =
+        [Box::new(ByHand::new()), Box::new(Ours::new()), Box::new(Tungstenite::new())];
     let reads = plan.bytes.div_ceil(feed.read.len());
     let mut figures = [const { Vec::new() }; 3];
     for _ in 0..plan.rounds {
-        for ((_, decoder), figures) in decoders.iter_mut().zip(&mut figures) {
+        for (decoder, figures) in decoders.iter_mut().zip(&mut figures) {
             let begin = Instant::now();
             let messages: usize = (0..reads).map(|_| decoder.take(black_box(&feed.read)).0).sum();
             let took = begin.elapsed();
@@ -49,20 +48,13 @@ fn compare(name: &str, plan: &Plan, feed: &Feed) {
             figures.push(took.as_nanos() as f64 / messages as f64);
         }
     }
-    // Neighbouring rounds meet the same host: so the median of their ratios, not the ratio of the medians.
     let [by_hand, ours, tungstenite] = &figures;
-    let ratio = |figures: &[f64]| median(figures.iter().zip(by_hand).map(|(other, by_hand)| other / by_hand).collect());
-    let (ours_ratio, tungstenite_ratio) = (ratio(ours), ratio(tungstenite));
-    let verdict = if ours_ratio <= BAR { "met" } else { "MISSED" };
+    let (ours_ratio, tungstenite_ratio) = (median_ratio(ours, by_hand), median_ratio(tungstenite, by_hand));
+    let verdict = figures::verdict(ours_ratio <= BAR);
     println!(
         "{name:<20} by hand {:>6.1}   hypersockets {:>6.1} {ours_ratio:.2}x   tungstenite {:>7.1} {tungstenite_ratio:.2}x   bar {BAR}x: {verdict}",
         median(by_hand.clone()),
         median(ours.clone()),
         median(tungstenite.clone()),
     );
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

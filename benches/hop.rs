@@ -8,6 +8,10 @@
 //! *Busy feed*: bursts, of which each message takes 2 µs to parse; so each finds its receiver waiting. *One at a time*: this
 //! thread sleeps before each, and its caches are as cold as that leaves them.
 
+mod support {
+    pub(crate) mod figures;
+}
+
 use std::hint::spin_loop;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, TryRecvError, unbounded};
 use hypersockets::simulator::Venue;
 use hypersockets::{Client, EventLoop, IdleStrategy, MessageRouter, Result, RouteOptions, WsMessage};
+use support::figures::{self, median, median_ratio};
 
 struct Plan {
     rounds: usize,
@@ -55,7 +60,7 @@ impl MessageRouter for Ready {
 }
 
 fn main() -> Result<()> {
-    let Plan { rounds, bursts } = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let Plan { rounds, bursts } = if figures::is_measured() { MEASURED } else { TRIED };
     println!("one hop to a thread that spins, p50, {rounds} interleaved rounds, medians");
     for (name, burst, bar) in [("busy feed", BUSY, Some(BAR)), ("one at a time", 1, None)] {
         let [mut bare, mut route] = [Vec::new(), Vec::new()];
@@ -63,22 +68,12 @@ fn main() -> Result<()> {
             bare.push(bare_hop(bursts, burst)?);
             route.push(route_hop(bursts, burst)?);
         }
-        // Neighbouring rounds meet the same host: so the median of their ratios, not the ratio of the medians.
-        let ratio = median(route.iter().zip(&bare).map(|(route, bare)| route / bare).collect());
+        let ratio = median_ratio(&route, &bare);
         let (bare, route) = (median(bare), median(route));
-        let verdict = match bar {
-            Some(bar) if ratio <= bar => format!("   bar {bar}x: met"),
-            Some(bar) => format!("   bar {bar}x: MISSED"),
-            None => String::new(),
-        };
+        let verdict = bar.map_or_else(String::new, |bar| format!("   bar {bar}x: {}", figures::verdict(ratio <= bar)));
         println!("{name:<14} bare crossbeam {bare:>4.0} ns   route {route:>4.0} ns   {ratio:.2}x{verdict}");
     }
     Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The median from the parser to the handler of a route with a thread of its own.

@@ -5,6 +5,7 @@
 mod support {
     pub(crate) mod by_hand;
     pub(crate) mod decoders;
+    pub(crate) mod figures;
 }
 
 use std::hint::black_box;
@@ -12,6 +13,7 @@ use std::process::{Command, ExitCode};
 
 use support::by_hand::{Feed, READ_BYTES};
 use support::decoders::{ByHand, Decoder, Ours, Tungstenite};
+use support::figures;
 
 const TEXT_BYTES: usize = 150;
 /// What differs between two runs is what the messages cost, and nothing else.
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
             run(decoder, arrival, reads.parse().expect("a number"));
             ExitCode::SUCCESS
         }
-        _ if !arguments.iter().any(|argument| argument == "--bench") => {
+        _ if !figures::is_measured() => {
             for decoder in ["by-hand", "hypersockets", "tungstenite"] {
                 run(decoder, "batch", 2);
             }
@@ -45,7 +47,7 @@ fn count() -> ExitCode {
         let [by_hand, ours, tungstenite] =
             ["by-hand", "hypersockets", "tungstenite"].map(|decoder| per_message(decoder, arrival));
         is_met &= ours <= bar;
-        let verdict = if ours <= bar { "met" } else { "MISSED" };
+        let verdict = figures::verdict(ours <= bar);
         println!(
             "{name:<13} by hand {by_hand:>5.0}   hypersockets {ours:>5.0}   tungstenite {tungstenite:>5.0}   bar {bar}: {verdict}"
         );

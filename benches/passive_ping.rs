@@ -3,10 +3,15 @@
 //! `cargo bench --bench passive_ping`. Interleaved rounds, medians; the last column is the share of a UTF-8 check of the same
 //! bytes, which every message pays anyway.
 
+mod support {
+    pub(crate) mod figures;
+}
+
 use std::hint::black_box;
 use std::time::Instant;
 
 use hypersockets::{JsonPassivePing, PassivePingDetector, TextPassivePing, WsMessage};
+use support::figures::median;
 
 const ROUNDS: usize = 15;
 const CALLS: u32 = 200_000;
@@ -46,11 +51,6 @@ fn main() {
     for ((name, _, _), median) in cases.iter().zip(&medians) {
         println!("{name:<32} {median:>8.1} ns  {:>5.2}x", median / medians[0]);
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// A book message of some 2 KiB, with one field of the caller's in front.

@@ -2,12 +2,17 @@
 //! queued. `cargo bench --bench shutdown` prints the figures against their bars; without `--bench`, as under
 //! `cargo test --benches`, it makes a few runs to see that it still works.
 
+mod support {
+    pub(crate) mod figures;
+}
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use hypersockets::simulator::{Session, Venue};
 use hypersockets::{Client, MessageRouter, Result, RouteOptions, WsMessage};
+use support::figures;
 
 /// How often each case is run, and how many messages are queued in the last.
 struct Plan {
@@ -40,7 +45,7 @@ impl MessageRouter for FirstByte {
 }
 
 fn main() -> Result<()> {
-    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let plan = if figures::is_measured() { MEASURED } else { TRIED };
     let Plan { runs, queued_runs, queued } = plan;
 
     let venue = Venue::scripted().start()?;

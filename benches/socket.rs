@@ -7,6 +7,7 @@
 
 mod support {
     pub(crate) mod by_hand;
+    pub(crate) mod figures;
     pub(crate) mod flood;
 }
 
@@ -17,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use hypersockets::{EventLoop, MessageRouter, Result, RouteOptions, SocketOptions, TlsOptions, WsMessage};
 use support::by_hand::{READ_BYTES, take_frames};
-use support::flood::{Flood, RawReader};
+use support::figures::{self, median, median_ratio};
+use support::flood::{Flood, RECEIVE_BUFFER_BYTES, RawReader};
 
 struct Plan {
     rounds: usize,
@@ -27,8 +29,6 @@ struct Plan {
 const MEASURED: Plan = Plan { rounds: 31, bytes: 192 << 20 };
 const TRIED: Plan = Plan { rounds: 1, bytes: 4 << 20 };
 
-/// Of both receivers.
-pub(crate) const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 /// For what must come; a bench that hangs should say so.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +47,7 @@ impl MessageRouter for Length {
 }
 
 fn main() -> Result<()> {
-    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let plan = if figures::is_measured() { MEASURED } else { TRIED };
     println!("million messages a second, {} interleaved rounds, medians; the ratio is to the raw reader", plan.rounds);
     for tls in [false, true] {
         for (text_bytes, bar) in [(150, 0.90), (2 * 1024, 0.95), (16 * 1024, 0.95)] {
@@ -57,9 +57,8 @@ fn main() -> Result<()> {
                 raw.push(raw_rate(&flood)?);
                 ours.push(our_rate(&flood)?);
             }
-            // Neighbouring rounds meet the same host: so the median of their ratios, not the ratio of the medians.
-            let ratio = median(ours.iter().zip(&raw).map(|(ours, raw)| ours / raw).collect());
-            let verdict = if ratio >= bar { "met" } else { "MISSED" };
+            let ratio = median_ratio(&ours, &raw);
+            let verdict = figures::verdict(ratio >= bar);
             println!(
                 "{} {text_bytes:>5} B   raw {:>7.3}   hypersockets {:>7.3}   {ratio:.2}x   bar {bar}x: {verdict}",
                 if tls { "TLS  " } else { "plain" },
@@ -69,11 +68,6 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Millions a second from the first message to the last.

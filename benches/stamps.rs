@@ -5,6 +5,10 @@
 //! *Paced*: 5,000 messages of 150 B a second over loopback, the venue's stamp to the handler's, p50. *Flat out*: the same
 //! messages, read from a full socket by a loop that this thread turns; time per message.
 
+mod support {
+    pub(crate) mod figures;
+}
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::bounded;
 use hypersockets::simulator::{Recording, Venue};
 use hypersockets::{EventLoop, MessageRouter, Result, RouteOptions, WsMessage};
+use support::figures::{self, median};
 
 struct Plan {
     rounds: usize,
@@ -45,7 +50,7 @@ impl MessageRouter for SentAt {
 }
 
 fn main() -> Result<()> {
-    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let plan = if figures::is_measured() { MEASURED } else { TRIED };
     println!("{MESSAGE_BYTES} B, {} interleaved rounds, medians", plan.rounds);
     for (name, inline) in [("paced, inline", true), ("paced, a thread a route", false)] {
         let [off, on] = interleaved(plan.rounds, |measured| paced(plan.paced, inline, measured))?;
@@ -60,7 +65,7 @@ fn main() -> Result<()> {
 fn print(name: &str, off: Vec<f64>, on: Vec<f64>, bar: f64) {
     let more = median(on.iter().zip(&off).map(|(on, off)| on - off).collect());
     let (off, on) = (median(off), median(on));
-    let (verdict, ratio) = (if more <= bar { "met" } else { "MISSED" }, 1.0 + more / off);
+    let (verdict, ratio) = (figures::verdict(more <= bar), 1.0 + more / off);
     println!(
         "{name:<24} off {off:>8.0} ns   on {on:>8.0} ns   {more:>+6.0} ns ({ratio:.2}x)   bar +{bar:.0} ns: {verdict}"
     );
@@ -75,11 +80,6 @@ fn interleaved(rounds: usize, mut round: impl FnMut(bool) -> Result<f64>) -> Res
         }
     }
     Ok(figures)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The median time from the venue's stamp to the handler, in nanoseconds.

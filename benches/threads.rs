@@ -5,6 +5,10 @@
 //! feed over one, four and eleven handler threads; how long the loop and the handlers need from the venue's send, so that
 //! threads which spin would show where they starve the loop.
 
+mod support {
+    pub(crate) mod figures;
+}
+
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -12,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hypersockets::simulator::Venue;
 use hypersockets::{Client, Engine, MessageRouter, Result, WsMessage};
+use support::figures::{self, median, percentile};
 
 struct Plan {
     silence: Duration,
@@ -33,9 +38,9 @@ const MESSAGE_BYTES: usize = 150;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
-    let plan = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let plan = if figures::is_measured() { MEASURED } else { TRIED };
     let used = idle(plan.silence)?;
-    let verdict = if used < IDLE_BAR { "met" } else { "MISSED" };
+    let verdict = figures::verdict(used < IDLE_BAR);
     println!(
         "{CONNECTIONS} silent connections: {:.3} % of a core   bar {} %: {verdict}",
         used * 100.0,
@@ -51,7 +56,7 @@ fn main() -> Result<()> {
     }
     for (figures, handlers) in figures.iter().zip(HANDLERS) {
         let [loop_p50, loop_p99, p50, p99] =
-            [0, 1, 2, 3].map(|column| at(0.5, figures.iter().map(|round| round[column]).collect()) / 1e3);
+            [0, 1, 2, 3].map(|column| median(figures.iter().map(|round| round[column]).collect()) / 1e3);
         println!(
             "{handlers:>2} handlers   to the loop p50 {loop_p50:>6.1} µs p99 {loop_p99:>6.1} µs   to the handler p50 {p50:>6.1} µs p99 {p99:>6.1} µs"
         );
@@ -159,11 +164,5 @@ fn feed(handlers: u64, messages: usize) -> Result<[f64; 4]> {
     client.shutdown()?;
     let times = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
     let (parsed, handled): (Vec<_>, Vec<_>) = times.into_iter().unzip();
-    Ok([at(0.5, parsed.clone()), at(0.99, parsed), at(0.5, handled.clone()), at(0.99, handled)])
-}
-
-/// The value below which this part of them lies.
-fn at(part: f64, mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[(values.len() as f64 * part) as usize]
+    Ok([median(parsed.clone()), percentile(0.99, parsed), median(handled.clone()), percentile(0.99, handled)])
 }

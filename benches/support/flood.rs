@@ -15,6 +15,9 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::by_hand::{Feed, READ_BYTES};
 
+/// Of every receiver.
+pub(crate) const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
+
 pub(crate) struct Flood {
     text_bytes: usize,
     messages: u64,
@@ -116,7 +119,7 @@ pub(crate) enum RawReader {
 impl RawReader {
     pub(crate) fn dial(flood: &Flood) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_recv_buffer_size(crate::RECEIVE_BUFFER_BYTES)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, flood.port)).into())?;
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true)?;
