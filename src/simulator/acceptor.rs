@@ -116,11 +116,7 @@ impl Accepting {
         self.connections.retain(|(_, thread)| !thread.is_finished());
         let connection = self.shared.tally.open_connection();
         let plan = lock(&self.shared.plans).pop_front().unwrap_or(UpgradePlan::Accept);
-        let tls = match self.shared.answer_to_hello {
-            Some(_) => None,
-            None => self.shared.tls.clone(),
-        };
-        let link = Link::new(stream, tls)?;
+        let link = Link::new(stream, self.shared.tls.clone())?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (queue, commands) = crossbeam_channel::unbounded();

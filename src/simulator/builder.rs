@@ -177,6 +177,7 @@ impl VenueBuilder {
             true => Some(Certificate::generate(self.tls_fault)?),
             false => None,
         };
+        let answer_to_hello = self.tls_fault.and_then(TlsFault::answer);
         let (sessions, upgraded) = crossbeam_channel::unbounded();
         let (replayed, replays) = crossbeam_channel::unbounded();
         let shared = Shared {
@@ -184,8 +185,9 @@ impl VenueBuilder {
             tally: Tally::new(coins.len(), replayed),
             plans: Mutex::new(VecDeque::new()),
             sessions,
-            tls: certificate.as_ref().map(|c| Arc::clone(&c.config)),
-            answer_to_hello: self.tls_fault.and_then(TlsFault::answer),
+            // What answers a ClientHello by itself has no use for a session.
+            tls: certificate.as_ref().filter(|_| answer_to_hello.is_none()).map(|c| Arc::clone(&c.config)),
+            answer_to_hello,
             ignores_close: self.ignores_close,
         };
         let reserved = Reserved::bind(self.port)?;
