@@ -18,7 +18,7 @@ use hypersockets::{
     Headers, IntoUrl, Result, TlsOptions, WsMessage,
 };
 use log::Level;
-use support::lines::{Journal, Lines, PATIENCE, next_session, recorder, soon};
+use support::lines::{Journal, Lines, PATIENCE, next_session, recorder, soon, trusting};
 
 /// Fits every place that a secret can be in.
 const CANARY: &str = "cAnary-7f3a9c51d2e84b60";
@@ -143,13 +143,6 @@ impl AuthProvider for Secrets {
 const SOUND: Secrets = Secrets { suffix: "" };
 const BROKEN: Secrets = Secrets { suffix: "\r\nX-More: yes" };
 
-fn tls_of(venue: &Venue) -> TlsOptions {
-    match venue.root_certificate_der() {
-        Some(root) => TlsOptions::new().add_root_der(root).only_added_roots(),
-        None => TlsOptions::new(),
-    }
-}
-
 fn secret_url(venue: &Venue) -> String {
     format!("{}/{CANARY}?key={CANARY}", venue.url())
 }
@@ -170,7 +163,7 @@ fn secretive(url: impl IntoUrl, venue: &Venue) -> (ClientBuilder<HasUrl, HasRout
         .subscription(|| Ok(WsMessage::binary(CANARY.as_bytes())))
         .heartbeat(Duration::from_millis(5), WsMessage::text(CANARY))
         .reconnect_strategy(soon())
-        .tls(tls_of(venue));
+        .tls(trusting(venue));
     assert_debug_hides(&builder);
     (builder, journal)
 }
@@ -303,7 +296,7 @@ fn no_secret_is_in_a_log_or_an_error_or_an_event() {
     capture();
     let venues = [Venue::scripted().start(), Venue::scripted().tls().start()];
     for venue in venues.map(|venue| venue.expect("a free port")) {
-        assert_debug_hides(&tls_of(&venue));
+        assert_debug_hides(&trusting(&venue));
         let url = secret_url(&venue);
         live_through(&venue, url.clone());
         live_through(&venue, move || Ok(url.clone()));

@@ -185,10 +185,10 @@ impl Gate {
     }
 }
 
-/// Trusts the venue where it speaks TLS.
+/// Trusts the venue, and nobody else, where it speaks TLS.
 pub(crate) fn trusting(venue: &Venue) -> TlsOptions {
     match venue.root_certificate_der() {
-        Some(root) => TlsOptions::new().add_root_der(root),
+        Some(root) => TlsOptions::new().add_root_der(root).only_added_roots(),
         None => TlsOptions::new(),
     }
 }
