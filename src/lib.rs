@@ -143,6 +143,8 @@ pub mod simulator;
 mod sources;
 mod state;
 mod sync;
+#[cfg(test)]
+mod tests_random;
 mod thread;
 mod transport;
 

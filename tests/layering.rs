@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// `lib` re-exports from everywhere and so has no layer; nobody may import through it.
 const LAYERS: &[&[&str]] = &[
     // Words, numbers and the time.
-    &["clock", "config", "error", "ids", "message", "reconnect", "sync"],
+    &["clock", "config", "error", "ids", "message", "reconnect", "sync", "tests_random"],
     // What users implement, and what threads are told.
     &["auth", "bell", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
     &["handler", "idle", "mailbox", "passive_ping", "report", "state"],

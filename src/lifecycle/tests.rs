@@ -8,6 +8,7 @@ use super::{Action, FirstDial, Input, Lifecycle, Phase};
 use crate::config::{Liveness, Settings};
 use crate::error::DisconnectReason;
 use crate::reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
+use crate::tests_random::Random;
 
 /// A lifecycle with a clock that only moves when told to.
 struct Story {
@@ -323,51 +324,38 @@ fn shutdown_before_a_session_ends_at_once() {
     assert_eq!(story.input(Input::Shutdown), [Action::DropLink, Action::Finish { reason }]);
 }
 
-/// A small generator (splitmix64): a walk is its seed.
-struct Walk(u64);
-
-impl Walk {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
+fn reason(random: &mut Random) -> DisconnectReason {
+    match random.below(8) {
+        0 => DisconnectReason::UpgradeRejected { status: 401, retry_after: None },
+        1 => DisconnectReason::UpgradeRejected { status: 503, retry_after: Some(secs(random.below(9999))) },
+        2 => DisconnectReason::ClosedByPeer { code: Some(1008), reason: String::new() },
+        3 => DisconnectReason::AuthRejected("no".into()),
+        4 => DisconnectReason::ProtocolViolation("mask".into()),
+        5 if random.below(20) == 0 => DisconnectReason::InvalidUrl("x".into()),
+        _ => DisconnectReason::EndOfStream,
     }
+}
 
-    fn reason(&mut self) -> DisconnectReason {
-        match self.below(8) {
-            0 => DisconnectReason::UpgradeRejected { status: 401, retry_after: None },
-            1 => DisconnectReason::UpgradeRejected { status: 503, retry_after: Some(secs(self.below(9999))) },
-            2 => DisconnectReason::ClosedByPeer { code: Some(1008), reason: String::new() },
-            3 => DisconnectReason::AuthRejected("no".into()),
-            4 => DisconnectReason::ProtocolViolation("mask".into()),
-            5 if self.below(20) == 0 => DisconnectReason::InvalidUrl("x".into()),
-            _ => DisconnectReason::EndOfStream,
-        }
+/// An input that can happen in this phase, or a stale answer, which can happen in any.
+fn input(random: &mut Random, phase: &Phase, attempt: u64) -> Input {
+    if random.below(12) == 0 {
+        return Input::Connected { attempt: attempt - 1, tls: true };
     }
-
-    /// An input that can happen in this phase, or a stale answer, which can happen in any.
-    fn input(&mut self, phase: &Phase, attempt: u64) -> Input {
-        if self.below(12) == 0 {
-            return Input::Connected { attempt: attempt - 1, tls: true };
-        }
-        match (phase, self.below(6)) {
-            (_, 0) => match self.below(3) {
-                0 => Input::Data,
-                1 => Input::Ponged,
-                _ => Input::Received,
-            },
-            (_, 1) if self.below(10) == 0 => Input::Shutdown,
-            (Phase::Dialing { .. }, 2) => Input::DialFailed { attempt, reason: self.reason() },
-            (Phase::Dialing { .. }, _) => Input::Connected { attempt, tls: self.below(2) == 0 },
-            (Phase::Backoff { .. } | Phase::Closed, _) => Input::Received,
-            (_, 2) => Input::Disconnected(self.reason()),
-            (Phase::TlsHandshake { .. }, _) => Input::Encrypted,
-            (Phase::Upgrading { .. }, _) => Input::Upgraded { authenticate: self.below(2) == 0 },
-            (Phase::Authenticating { .. }, _) => Input::Authenticated,
-            (Phase::Live(_) | Phase::Closing { .. }, _) => Input::Received,
-        }
+    match (phase, random.below(6)) {
+        (_, 0) => match random.below(3) {
+            0 => Input::Data,
+            1 => Input::Ponged,
+            _ => Input::Received,
+        },
+        (_, 1) if random.below(10) == 0 => Input::Shutdown,
+        (Phase::Dialing { .. }, 2) => Input::DialFailed { attempt, reason: reason(random) },
+        (Phase::Dialing { .. }, _) => Input::Connected { attempt, tls: random.below(2) == 0 },
+        (Phase::Backoff { .. } | Phase::Closed, _) => Input::Received,
+        (_, 2) => Input::Disconnected(reason(random)),
+        (Phase::TlsHandshake { .. }, _) => Input::Encrypted,
+        (Phase::Upgrading { .. }, _) => Input::Upgraded { authenticate: random.below(2) == 0 },
+        (Phase::Authenticating { .. }, _) => Input::Authenticated,
+        (Phase::Live(_) | Phase::Closing { .. }, _) => Input::Received,
     }
 }
 
@@ -410,7 +398,7 @@ impl Observer {
 }
 
 fn walk(seed: u64) {
-    let mut random = Walk(seed);
+    let mut random = Random(seed);
     let settings = Settings {
         heartbeat_every: (random.below(2) == 0).then(|| secs(1 + random.below(20))),
         reconnection_delay_offset: secs(random.below(3)),
@@ -449,7 +437,7 @@ fn walk(seed: u64) {
                 lifecycle.handle_timeout(now);
             }
             _ => {
-                let input = random.input(lifecycle.phase(), attempt);
+                let input = input(&mut random, lifecycle.phase(), attempt);
                 lifecycle.handle_input(now, input);
             }
         }

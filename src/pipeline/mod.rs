@@ -35,6 +35,9 @@ pub use receiver::{Pulled, RouteReceiver};
 pub use threads::HandlerThread;
 pub(crate) use threads::HandlerThreads;
 
+#[cfg(test)]
+pub(crate) use tests::surroundings;
+
 /// One connection's way to its handlers. The one virtual call per message: it hides the router's types from the engine.
 pub(crate) trait Pipeline: Send {
     /// Parses and routes one message; `outlet` is the socket it came from.

@@ -213,7 +213,7 @@ impl MessageHandler<(u64, u64)> for Recorder {
     }
 }
 
-pub(super) fn surroundings() -> Surroundings {
+pub(crate) fn surroundings() -> Surroundings {
     Surroundings {
         shared: Shared::new(),
         measure_latency: false,

@@ -1,6 +1,7 @@
 //! Any answer to an upgrade, in any pieces: one verdict, and exactly the head consumed.
 
 use super::*;
+use crate::transport::websocket::tests_reference::pieces;
 
 /// An answer and its cuts, from bytes that a fuzzer makes: number of cuts, their lengths, and the answer, in which `{accept}`
 /// stands for the right Sec-WebSocket-Accept.
@@ -12,16 +13,8 @@ pub(crate) fn judge_fuzzed(bytes: &[u8]) {
     let answer = replace(answer, b"{accept}", upgrade.accept.as_bytes());
 
     let at_once = judge(&mut upgrade, &[&answer]);
-    let mut pieces = Vec::new();
-    let mut rest = answer.as_slice();
-    for cut in cuts {
-        let (piece, behind) = rest.split_at(rest.len().min(usize::from(*cut)));
-        pieces.push(piece);
-        rest = behind;
-    }
-    pieces.push(rest);
     upgrade.searched = 0;
-    assert_eq!(judge(&mut upgrade, &pieces), at_once, "cut {cuts:?}");
+    assert_eq!(judge(&mut upgrade, &pieces(&answer, cuts)), at_once, "cut {cuts:?}");
     let (verdict, left) = at_once;
     if let Ok(Some(accepted)) = verdict {
         let head = &answer[..answer.len() - left.len()];

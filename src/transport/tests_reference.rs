@@ -219,8 +219,12 @@ pub(super) fn unmasked(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
 pub(crate) fn compare_fuzzed(bytes: &[u8]) {
     let [limit, cuts, rest @ ..] = bytes else { return };
     let limit = [60, 1_000, 1 << 20][usize::from(limit % 3)];
-    let (cuts, mut stream) = rest.split_at(rest.len().min(usize::from(cuts % 8)));
-    let whole = stream;
+    let (cuts, stream) = rest.split_at(rest.len().min(usize::from(cuts % 8)));
+    compare(stream, &pieces(stream, cuts), limit, "of a fuzzer");
+}
+
+/// The stream in pieces of these lengths, and what is left.
+pub(in crate::transport) fn pieces<'a>(mut stream: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     for cut in cuts {
         let (piece, behind) = stream.split_at(stream.len().min(usize::from(*cut)));
@@ -228,5 +232,5 @@ pub(crate) fn compare_fuzzed(bytes: &[u8]) {
         stream = behind;
     }
     pieces.push(stream);
-    compare(whole, &pieces, limit, "of a fuzzer");
+    pieces
 }

@@ -4,6 +4,8 @@
 //! Checked after each step: a deadline in every phase, and memory within bounds. After each session: every message that came
 //! complete and before a fault was handled once, in order, in its epoch, and nothing else was. At the end: one stop.
 
+mod venue;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,42 +19,25 @@ use crate::clock;
 use crate::config::{Limits, Liveness, Settings};
 use crate::error::{DisconnectReason, Result};
 use crate::event::ConnectionEvent;
-use crate::handler::{Delivery, MessageHandler, Outlet};
-use crate::ids::SendId;
+use crate::handler::{Delivery, MessageHandler};
 use crate::lifecycle::{Action, FirstDial, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
 use crate::metrics::{StaleLimits, Trail};
 use crate::passive_ping::TextPassivePing;
-use crate::pipeline::{Placement, PlannedEnd, QueuePolicy, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings};
+use crate::pipeline::{Placement, PlannedEnd, QueuePolicy, RoutePlan, RoutingPlan, StartRoutes, Started, surroundings};
 use crate::reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
 use crate::router::MessageRouter;
-use crate::state::Shared;
 use crate::sync::lock;
+use crate::tests_random::Random;
 use crate::transport::{ReceiveBuffer, Stream, Target, Upgrade, WebSocket, WriteBuffer};
+use venue::Venue;
 
-const ROUTES: u64 = 3;
+const ROUTES: usize = 3;
 /// So small that messages beyond it are easily rolled.
 const MAX_MESSAGE_BYTES: u64 = 1_000;
 /// The most that a blocked socket makes us hold: control frames, and what the user is allowed to queue.
 const MAX_UNSENT_BYTES: usize = 96 << 10;
 const STEPS: u64 = 120;
-
-/// A small generator (splitmix64): a schedule is its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-}
 
 /// A message is "route number".
 struct Numbers;
@@ -137,148 +122,6 @@ impl AuthProvider for Login {
     }
 }
 
-struct NoOutlet;
-
-impl Outlet for NoOutlet {
-    fn send(&mut self, _: WsMessage<'_>, _: u64, _: Option<u64>) -> Result<SendId> {
-        Err("no socket".into())
-    }
-}
-
-/// All that a venue says in one session, rolled at its beginning.
-struct Venue {
-    wire: Vec<u8>,
-    given: usize,
-    /// The messages that the user is to see: where each ends, its route and its number.
-    lawful: Vec<(usize, u64, u64)>,
-    /// Where the first byte is that must not be acted on.
-    fault_at: usize,
-    /// It is a login's refusal.
-    fault_is_refusal: bool,
-    ends_by_fin: bool,
-}
-
-impl Venue {
-    fn new(random: &mut Random, acceptance: &[u8], authenticates: bool, next: &mut [u64]) -> Self {
-        let mut venue = Self {
-            wire: acceptance.to_vec(),
-            given: 0,
-            lawful: Vec::new(),
-            fault_at: usize::MAX,
-            fault_is_refusal: false,
-            ends_by_fin: random.one_in(2),
-        };
-        if random.one_in(12) {
-            // Another answer to the upgrade, or a broken one.
-            let at = usize::try_from(random.below(venue.wire.len() as u64)).expect("it is small");
-            match random.below(3) {
-                0 => venue.wire = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n".to_vec(),
-                1 => venue.wire[at] ^= 0x20 | 1 << random.below(8),
-                _ => venue.wire.truncate(at),
-            }
-            // The flipped bit may be harmless: then nothing follows that could be handled.
-            venue.fault_at = 0;
-            return venue;
-        }
-        let items = random.below(40);
-        let login_at = if authenticates { random.below(items + 3) } else { u64::MAX };
-        for item in 0..items {
-            if item == login_at {
-                let refused = random.one_in(6);
-                venue.frame(0x81, if refused { b"login refused" } else { b"login ok" });
-                if refused {
-                    venue.fault_at = venue.wire.len();
-                    venue.fault_is_refusal = true;
-                }
-            }
-            if !venue.fault_is_refusal {
-                venue.item(random, next);
-            }
-            if venue.fault_at != usize::MAX {
-                // What lies behind looks lawful.
-                venue.frame(0x81, b"0 999999");
-                venue.lawful.push((venue.wire.len(), 0, 999_999));
-                break;
-            }
-        }
-        if random.one_in(3) {
-            // Half a frame.
-            venue.wire.extend_from_slice(&[0x81, 100, b'0', b' ', b'7']);
-        }
-        venue
-    }
-
-    fn item(&mut self, random: &mut Random, next: &mut [u64]) {
-        match random.below(100) {
-            0..55 => {
-                let route = random.below(ROUTES);
-                let number = &mut next[usize::try_from(route).expect("it is small")];
-                *number += 1;
-                let mut text = format!("{route} {number}");
-                if random.one_in(8) {
-                    text += &" padding".repeat(usize::try_from(random.below(100)).expect("it is small"));
-                }
-                if random.one_in(5) {
-                    self.fragmented(random, text.as_bytes());
-                } else {
-                    self.frame(0x81, text.as_bytes());
-                }
-                self.lawful.push((self.wire.len(), route, *number));
-            }
-            55..65 => self.frame(0x89, &vec![b'p'; usize::try_from(random.below(126)).expect("it is small")]),
-            65..70 => self.frame(0x8A, &random.below(9).to_be_bytes()),
-            70..75 => self.frame(0x81, b"ping"),
-            75..80 => self.frame(0x81, b"9 1"),
-            80..85 => self.frame(0x81, b""),
-            85..90 => self.frame(0x82, b"\x00\xff"),
-            90..96 => {}
-            _ => {
-                self.fault_at = self.wire.len();
-                match random.below(9) {
-                    0 => self.wire.extend_from_slice(&[0x81, 0x83, 0, 0, 0, 0, b'0', b' ', b'1']),
-                    1 => self.frame(0xC1, b"0 1"),
-                    2 => self.frame(0x83, b"0 1"),
-                    3 => self.frame(0x80, b"0 1"),
-                    4 => self.frame(0x81, b"0 1\xff"),
-                    5 => self.frame(0x09, b"?"),
-                    6 => self.frame(0x81, &vec![b'0'; 1 + usize::try_from(MAX_MESSAGE_BYTES).expect("it is small")]),
-                    7 => self.wire.extend_from_slice(&[0x81, 127, 0x7F, 0, 0, 0, 0, 0, 0, 0]),
-                    _ => {
-                        let code: u16 = [1000, 1001, 1008, 1012, 1013, 4001]
-                            [usize::try_from(random.below(6)).expect("it is small")];
-                        self.frame(0x88, &code.to_be_bytes());
-                    }
-                }
-            }
-        }
-    }
-
-    fn fragmented(&mut self, random: &mut Random, mut rest: &[u8]) {
-        let mut first = 0x01;
-        while random.one_in(2) && !rest.is_empty() {
-            let cut = usize::try_from(random.below(rest.len() as u64)).expect("it is small");
-            self.frame(first, &rest[..cut]);
-            (first, rest) = (0x00, &rest[cut..]);
-            if random.one_in(3) {
-                self.frame(0x89, b"between");
-            }
-        }
-        self.frame(0x80 | first, rest);
-    }
-
-    fn frame(&mut self, first: u8, payload: &[u8]) {
-        self.wire.push(first);
-        match u8::try_from(payload.len()) {
-            Ok(short) if short < 126 => self.wire.push(short),
-            _ => {
-                self.wire.push(126);
-                self.wire.extend_from_slice(&u16::try_from(payload.len()).expect("it is small").to_be_bytes());
-            }
-        }
-        self.wire.extend_from_slice(payload);
-    }
-}
-
 /// One client, its venue and its clock.
 struct World {
     random: Random,
@@ -334,13 +177,8 @@ impl World {
             RoutePlan { end, limits: StaleLimits::default() }
         };
         let routes = (0..).zip(seen.iter().map(route)).collect();
-        let shared = Shared::new();
-        let surroundings = Surroundings {
-            shared: Arc::clone(&shared),
-            measure_latency: false,
-            outlet: Box::new(|| Box::new(NoOutlet)),
-            sever: Box::new(|_, _| {}),
-        };
+        let surroundings = surroundings();
+        let shared = Arc::clone(&surroundings.shared);
         let routing = RoutingPlan { router: Numbers, routes, default: None, factory: None };
         let Started { pipeline, .. } = Box::new(routing).start(surroundings, None).expect("inline routes start");
         let providers = Providers {
@@ -428,7 +266,7 @@ impl World {
 
     fn step(&mut self) {
         let pace = [Duration::from_micros(50), Duration::from_millis(20), Duration::from_secs(4)];
-        let pace = pace[usize::try_from(self.random.below(100) / 49).expect("it is small")];
+        let pace = pace[self.random.index(100) / 49];
         self.now += pace * u32::try_from(self.random.below(4)).expect("it is small");
         self.time_passes();
         match self.random.below(40) {
@@ -437,8 +275,7 @@ impl World {
             1 => self.input(Input::Connected { attempt: 0, tls: false }),
             2..5 => self.send(),
             5..9 => {
-                let count =
-                    usize::try_from(self.random.below(1 + self.out.pending().len() as u64)).expect("it is small");
+                let count = self.random.index(1 + self.out.pending().len());
                 self.out.take(count);
             }
             9..12 if self.venue.is_some() => self.lose(),
@@ -498,7 +335,7 @@ impl World {
             return;
         }
         let most = if self.random.one_in(3) { left } else { left.min(30) };
-        let piece = 1 + usize::try_from(self.random.below(most as u64)).expect("it is small");
+        let piece = 1 + self.random.index(most);
         self.buffer.append(&venue.wire[venue.given..venue.given + piece]);
         venue.given += piece;
         let time = ReadTime { returned: self.now, trail: Trail::new(clock::stamp_of(self.now)), kernel: None };
@@ -585,7 +422,7 @@ impl World {
         if let Some(venue) = self.venue.take() {
             for (end, route, number) in venue.lawful {
                 if end <= venue.given && end <= venue.fault_at {
-                    self.expected[usize::try_from(route).expect("it is small")].push((self.epoch, number));
+                    self.expected[route].push((self.epoch, number));
                 }
             }
         }
