@@ -23,11 +23,11 @@ impl CpuMeter {
         BEGUN.get_or_init(Self::now);
     }
 
-    /// How many cores were busy on average since the beginning.
-    pub(crate) fn cores() -> Result<f64> {
+    /// The processor time used since the beginning, and how long ago that is.
+    pub(crate) fn used_in() -> Result<(Duration, Duration)> {
         let begun = BEGUN.get().ok_or("no message came")?;
         let now = Self::now();
-        Ok((now.used - begun.used).as_secs_f64() / (now.at - begun.at).as_secs_f64())
+        Ok((now.used - begun.used, now.at - begun.at))
     }
 
     fn now() -> Self {

@@ -1,6 +1,7 @@
-//! hypersockets beside other WebSocket clients: latency, quiet feeds and throughput, from one interleaved run. Invariant: a
+//! hypersockets beside other WebSocket clients: whole pipelines and bare clients, from one interleaved run. Invariant: a
 //! run whose messages do not all arrive, each once and as sent, is void, and makes the program fail.
 
+mod chart;
 mod cpu_time;
 mod machine;
 mod measure;
@@ -35,6 +36,9 @@ struct Arguments {
     /// Also writes every run, with a description of the machine, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draws a bar chart of every table into this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -73,12 +77,15 @@ fn compare(arguments: &Arguments) -> Result<bool> {
     println!("{}\n", report.machine);
     for &measure in measures {
         for cell in measure.cells(effort) {
-            let rows = measure::interleave(cell, effort.rounds)?;
+            let rows = measure::interleave(measure.field(), cell, effort.rounds);
             report.add(measure, cell, rows);
         }
     }
     if let Some(file) = &arguments.json {
         std::fs::write(file, serde_json::to_string_pretty(&report)?)?;
+    }
+    if let Some(file) = &arguments.svg {
+        std::fs::write(file, report.svg()?)?;
     }
     Ok(report.is_valid())
 }

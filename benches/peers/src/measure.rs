@@ -1,22 +1,25 @@
-//! What is measured: the cells of each measure, and the peers taking turns at one.
+//! What is measured: the cells of each measure, its bars, and the peers taking turns at one.
 
 use serde::Serialize;
 
-use crate::Result;
 use crate::payload::{Parse, Shape};
-use crate::peer::{PEERS, Peer};
+use crate::peer::{BOOMNET, Field, OURS_INLINE, Peer, SPEC_PIPELINE, TOKIO_TUNGSTENITE};
 use crate::run::{self, Run};
 
 /// A question, answered by one table per cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Measure {
-    /// From the venue's send to the handler, at a steady rate.
+    /// Pipelines: from the venue's send to the handler, at a steady rate.
     Latency,
-    /// What a feed costs that says little.
+    /// Pipelines: what a feed costs that says little.
     Quiet,
-    /// How fast a burst is worked off.
+    /// Pipelines: how fast a burst is worked off.
     Throughput,
+    /// Clients alone: from the venue's send to the handler, at a steady rate.
+    ClientLatency,
+    /// Clients alone: how fast texts that nobody parses are taken from a full socket.
+    ClientThroughput,
 }
 
 /// How long to measure.
@@ -26,11 +29,14 @@ pub(crate) struct Effort {
     latency_ms: u64,
     quiet_ms: u64,
     burst_messages: u64,
+    flood_bytes: u64,
 }
 
 impl Effort {
-    pub(crate) const FULL: Self = Self { rounds: 7, latency_ms: 2_500, quiet_ms: 4_000, burst_messages: 100_000 };
-    pub(crate) const QUICK: Self = Self { rounds: 3, latency_ms: 500, quiet_ms: 1_000, burst_messages: 20_000 };
+    pub(crate) const FULL: Self =
+        Self { rounds: 7, latency_ms: 1_200, quiet_ms: 2_000, burst_messages: 80_000, flood_bytes: 512 << 20 };
+    pub(crate) const QUICK: Self =
+        Self { rounds: 3, latency_ms: 400, quiet_ms: 500, burst_messages: 20_000, flood_bytes: 64 << 20 };
 }
 
 /// One programme of the venue, and how its messages are read.
@@ -49,11 +55,43 @@ impl Cell {
     }
 }
 
+/// One row's figure is to be so many times another's; without another, so much.
+pub(crate) struct Bar {
+    pub(crate) figure: &'static str,
+    pub(crate) row: &'static str,
+    pub(crate) of: Option<&'static str>,
+    pub(crate) bound: Bound,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    pub(crate) fn is_met(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(most) => figure <= most,
+            Self::AtLeast(least) => figure >= least,
+        }
+    }
+}
+
 impl Measure {
-    pub(crate) const ALL: [Self; 3] = [Self::Latency, Self::Quiet, Self::Throughput];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Latency, Self::Quiet, Self::Throughput, Self::ClientLatency, Self::ClientThroughput];
+
+    pub(crate) fn field(self) -> Field {
+        match self {
+            Self::Latency | Self::Quiet | Self::Throughput => Field::Pipelines,
+            Self::ClientLatency | Self::ClientThroughput => Field::Clients,
+        }
+    }
 
     pub(crate) fn cells(self, effort: Effort) -> Vec<Cell> {
-        let Effort { latency_ms, quiet_ms, burst_messages: messages, .. } = effort;
+        let Effort { latency_ms, quiet_ms, burst_messages: messages, flood_bytes, .. } = effort;
         match self {
             Self::Latency => [5_000, 20_000]
                 .into_iter()
@@ -63,6 +101,41 @@ impl Measure {
             Self::Throughput => [Parse::Typed, Parse::Value]
                 .map(|parse| Cell { shape: Shape::Book, parse, messages, per_sec: 0 })
                 .to_vec(),
+            Self::ClientLatency => vec![Cell::paced(Shape::Ticker, 50_000, latency_ms)],
+            Self::ClientThroughput => [(Shape::Ticker, 150), (Shape::Trade, 340), (Shape::Book, 2048)]
+                .map(|(shape, bytes)| Cell { shape, parse: Parse::Text, messages: flood_bytes / bytes, per_sec: 0 })
+                .to_vec(),
+        }
+    }
+
+    pub(crate) fn bars(self, cell: Cell) -> Vec<Bar> {
+        use Bound::{AtLeast, AtMost};
+        let ours = self.field().ours();
+        let bar = |figure, row, of, bound| Bar { figure, row, of, bound };
+        match self {
+            Self::Latency => vec![
+                bar("p50 µs", ours, Some(SPEC_PIPELINE), AtMost(0.5)),
+                bar("p99 µs", ours, Some(SPEC_PIPELINE), AtMost(1.0)),
+                bar("p50 µs", OURS_INLINE, Some(SPEC_PIPELINE), AtMost(0.35)),
+            ],
+            Self::Quiet => vec![bar("cores", ours, None, AtMost(0.02))],
+            Self::Throughput if cell.parse == Parse::Typed => {
+                vec![bar("1,000 msg/s", OURS_INLINE, Some(SPEC_PIPELINE), AtLeast(10.0))]
+            }
+            Self::Throughput => Vec::new(),
+            Self::ClientLatency => vec![
+                bar("p50 µs", ours, Some(TOKIO_TUNGSTENITE), AtMost(0.40)),
+                bar("p50 µs", ours, Some(BOOMNET), AtMost(1.0)),
+            ],
+            Self::ClientThroughput => {
+                let least = |shape| if shape == Shape::Ticker { 0.90 } else { 0.95 };
+                let mut bars = vec![bar("1,000 msg/s", ours, Some(self.field().limit()), AtLeast(least(cell.shape)))];
+                if cell.shape == Shape::Ticker {
+                    bars.push(bar("1,000 msg/s", ours, Some(TOKIO_TUNGSTENITE), AtLeast(2.4)));
+                    bars.push(bar("1,000 msg/s", ours, Some(BOOMNET), AtLeast(1.0)));
+                }
+                bars
+            }
         }
     }
 }
@@ -77,19 +150,21 @@ pub(crate) struct Row {
 }
 
 /// Lets all peers take turns, a different one first in each round. A peer that fails once is not run again.
-pub(crate) fn interleave(cell: Cell, rounds: usize) -> Result<Vec<Row>> {
-    let mut rows = PEERS.map(|Peer { name, .. }| Row { peer: name, runs: Vec::new(), void: None });
+pub(crate) fn interleave(field: Field, cell: Cell, rounds: usize) -> Vec<Row> {
+    let peers = field.peers();
+    let mut rows: Vec<_> =
+        peers.iter().map(|&Peer { name, .. }| Row { peer: name, runs: Vec::new(), void: None }).collect();
     for round in 0..rounds {
-        for turn in 0..PEERS.len() {
-            let index = (round + turn) % PEERS.len();
+        for turn in 0..peers.len() {
+            let index = (round + turn) % peers.len();
             let row = &mut rows[index];
             if row.void.is_none() {
-                match run::once(&PEERS[index], cell) {
+                match run::once(&peers[index], field, cell) {
                     Ok(run) => row.runs.push(run),
                     Err(error) => row.void = Some(error.to_string()),
                 }
             }
         }
     }
-    Ok(rows.into())
+    rows
 }

@@ -16,6 +16,8 @@ pub(crate) const COINS: [&str; 4] = ["BTC", "ETH", "SOL", "HYPE"];
 pub(crate) enum Shape {
     /// Binance's bookTicker, 150 B: the best bid and offer.
     Ticker,
+    /// Hyperliquid's trades, 340 B: one trade.
+    Trade,
     /// Hyperliquid's l2Book, 2 KiB: twenty levels a side.
     Book,
 }
@@ -23,8 +25,9 @@ pub(crate) enum Shape {
 impl Shape {
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Ticker => "150 B",
-            Self::Book => "2 KiB",
+            Self::Ticker => "bookTicker, 150 B",
+            Self::Trade => "trade, 340 B",
+            Self::Book => "l2Book, 2 KiB",
         }
     }
 }
@@ -36,24 +39,44 @@ pub(crate) enum Parse {
     Typed,
     /// Into a `serde_json::Value`, read by the handler.
     Value,
+    /// Not at all: the handler looks at four words of the text, so that the WebSocket client alone is measured.
+    Text,
 }
 
 impl Parse {
-    pub(crate) fn read(self, text: &str, shape: Shape) -> Result<Update> {
+    /// Reads a text's bytes, since not every peer hands out a `str`.
+    pub(crate) fn read(self, text: &[u8], shape: Shape) -> Result<Update> {
         Ok(match (self, shape) {
-            (Self::Typed, Shape::Ticker) => Update::Ticker(serde_json::from_str(text)?),
-            (Self::Typed, Shape::Book) => Update::Book(serde_json::from_str::<BookMessage>(text)?.data),
-            (Self::Value, _) => Update::Value(serde_json::from_str(text)?),
+            (Self::Typed, Shape::Ticker) => Update::Ticker(serde_json::from_slice(text)?),
+            (Self::Typed, Shape::Trade) => {
+                let [trade] = serde_json::from_slice::<TradesMessage>(text)?.data;
+                Update::Trade(trade)
+            }
+            (Self::Typed, Shape::Book) => Update::Book(serde_json::from_slice::<BookMessage>(text)?.data),
+            (Self::Value, _) => Update::Value(serde_json::from_slice(text)?),
+            (Self::Text, _) => Update::Text { digest: glance(text) },
         })
     }
+}
+
+/// The digest of a text's length and of its first, middle and last eight bytes.
+fn glance(text: &[u8]) -> u64 {
+    let mut digest = Digest(text.len() as u64);
+    let middle = text.get(text.len() / 2..).unwrap_or_default();
+    for word in [text.first_chunk(), middle.first_chunk(), text.last_chunk()] {
+        digest.add(word.copied().map_or(0, u64::from_le_bytes));
+    }
+    digest.0
 }
 
 /// A parsed message, as handlers get it.
 #[derive(Debug)]
 pub(crate) enum Update {
     Ticker(Ticker),
+    Trade(Trade),
     Book(Book),
     Value(Value),
+    Text { digest: u64 },
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,6 +93,24 @@ pub(crate) struct Ticker {
     ask: f64,
     #[serde(rename = "A", deserialize_with = "number")]
     ask_size: f64,
+}
+
+#[derive(Deserialize)]
+struct TradesMessage {
+    data: [Trade; 1],
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Trade {
+    #[serde(rename = "coin", deserialize_with = "route")]
+    route: u8,
+    #[serde(rename = "time")]
+    stamp_ns: u64,
+    #[serde(deserialize_with = "number")]
+    px: f64,
+    #[serde(deserialize_with = "number")]
+    sz: f64,
+    tid: u64,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +141,10 @@ impl Update {
     pub(crate) fn route(&self) -> u8 {
         match self {
             Self::Ticker(ticker) => ticker.route,
+            Self::Trade(trade) => trade.route,
             Self::Book(book) => book.route,
+            // What is not read has one route.
+            Self::Text { .. } => 0,
             Self::Value(value) => {
                 let symbol = value["data"]["coin"].as_str().or(value["s"].as_str());
                 symbol.and_then(route_of).expect("the venue sends no other coin")
@@ -108,20 +152,22 @@ impl Update {
         }
     }
 
-    /// When the venue sent it.
-    pub(crate) fn stamp_ns(&self) -> u64 {
+    /// When the venue sent it, where it was read.
+    pub(crate) fn stamp_ns(&self) -> Option<u64> {
         match self {
-            Self::Ticker(ticker) => ticker.stamp_ns,
-            Self::Book(book) => book.stamp_ns,
-            Self::Value(value) => {
-                let stamp = value["data"]["time"].as_u64().or(value["E"].as_u64());
-                stamp.expect("the venue stamps every message")
-            }
+            Self::Ticker(ticker) => Some(ticker.stamp_ns),
+            Self::Trade(trade) => Some(trade.stamp_ns),
+            Self::Book(book) => Some(book.stamp_ns),
+            Self::Value(value) => value["data"]["time"].as_u64().or(value["E"].as_u64()),
+            Self::Text { .. } => None,
         }
     }
 
-    /// Of all that was parsed but the stamp; the same for either [`Parse`].
+    /// Of all that was parsed but the stamp; the same for either [`Parse`] that reads it.
     pub(crate) fn content_digest(&self) -> u64 {
+        if let Self::Text { digest } = self {
+            return *digest;
+        }
         let mut digest = Digest::of(self.route());
         match self {
             Self::Ticker(ticker) => {
@@ -129,12 +175,14 @@ impl Update {
                     digest.add(number.to_bits());
                 }
             }
+            Self::Trade(trade) => digest.level(trade.px, trade.sz, trade.tid),
             Self::Book(book) => {
                 for level in book.levels.iter().flatten() {
                     digest.level(level.px, level.sz, u64::from(level.n));
                 }
             }
             Self::Value(value) => digest.value(value),
+            Self::Text { .. } => {}
         }
         digest.0
     }
@@ -200,9 +248,12 @@ pub(crate) struct Frame {
     content_digest: u64,
 }
 
+/// A four-byte header: all texts here are longer than 125 bytes and shorter than 64 KiB.
+const HEADER_BYTES: usize = 4;
+
 impl Frame {
     fn new(text: &str, shape: Shape) -> Result<Self> {
-        let content_digest = Parse::Typed.read(text, shape)?.content_digest();
+        let content_digest = Parse::Typed.read(text.as_bytes(), shape)?.content_digest();
         let len = u16::try_from(text.len())?;
         // FIN and text; from 126 bytes the length takes two bytes more.
         let mut bytes = vec![0x81, 126];
@@ -210,6 +261,11 @@ impl Frame {
         let stamp_at = bytes.len() + text.find(UNSTAMPED).ok_or("a message without a stamp")?;
         bytes.extend_from_slice(text.as_bytes());
         Ok(Self { bytes, stamp_at, content_digest })
+    }
+
+    /// The digest of the frame as it is, for who does not read it.
+    pub(crate) fn glance(&self) -> u64 {
+        glance(&self.bytes[HEADER_BYTES..])
     }
 
     /// Stamps the frame; returns its [`message_digest`].
@@ -224,6 +280,7 @@ pub(crate) fn frames(shape: Shape) -> Result<Vec<Frame>> {
     let mut dice = Dice(1);
     let texts = (0..FRAMES).map(|turn| match shape {
         Shape::Ticker => ticker(turn, &mut dice),
+        Shape::Trade => trade(turn, &mut dice),
         Shape::Book => book(turn, &mut dice),
     });
     texts.map(|text| Frame::new(&text, shape)).collect()
@@ -236,6 +293,17 @@ fn ticker(turn: usize, dice: &mut Dice) -> String {
     let [bid_size, ask_size] = [dice.size(), dice.size()];
     format!(
         r#"{{"e":"bookTicker","u":{update},"E":{UNSTAMPED},"T":1700000000000,"s":"{coin}USDT","b":"{bid:.4}","B":"{bid_size:.2}","a":"{ask:.4}","A":"{ask_size:.2}"}}"#
+    )
+}
+
+fn trade(turn: usize, dice: &mut Dice) -> String {
+    let coin = COINS[turn % COINS.len()];
+    let [px, _] = dice.spread(turn);
+    let sz = dice.size();
+    let [hash, buyer, seller] = [64, 40, 40].map(|digits| dice.hex(digits));
+    let tid = 900_000_000_000_000 + dice.below(100_000_000_000_000);
+    format!(
+        r#"{{"channel":"trades","data":[{{"coin":"{coin}","side":"B","px":"{px:.4}","sz":"{sz:.5}","time":{UNSTAMPED},"hash":"0x{hash}","tid":{tid},"users":["0x{buyer}","0x{seller}"]}}]}}"#
     )
 }
 
@@ -282,6 +350,10 @@ impl Dice {
         self.below(1_000_000_000) as f64 / 1e5
     }
 
+    fn hex(&mut self, digits: usize) -> String {
+        (0..digits).map(|_| char::from(b"0123456789abcdef"[self.below(16) as usize])).collect()
+    }
+
     fn spread(&mut self, turn: usize) -> [f64; 2] {
         let bid = PRICES[turn % COINS.len()] * (1.0 + self.below(1_000) as f64 / 1e6);
         [bid, bid * 1.0001]
@@ -294,9 +366,9 @@ mod tests {
 
     #[test]
     fn each_shape_has_its_size() {
-        for (shape, sizes) in [(Shape::Ticker, 140..=160), (Shape::Book, 1900..=2112)] {
+        for (shape, sizes) in [(Shape::Ticker, 140..=160), (Shape::Trade, 320..=360), (Shape::Book, 1900..=2112)] {
             for frame in frames(shape).unwrap() {
-                let payload = frame.bytes.len() - 4;
+                let payload = frame.bytes.len() - HEADER_BYTES;
                 assert!(sizes.contains(&payload), "{payload} B of a {shape:?}");
             }
         }
@@ -308,10 +380,10 @@ mod tests {
             for mut frame in frames(shape).unwrap() {
                 let stamp_ns = stamp::now_ns();
                 let digest = frame.stamp(stamp_ns);
-                let text = std::str::from_utf8(&frame.bytes[4..]).unwrap();
+                let text = &frame.bytes[HEADER_BYTES..];
                 for parse in [Parse::Typed, Parse::Value] {
                     let update = parse.read(text, shape).unwrap();
-                    assert_eq!(update.stamp_ns(), stamp_ns);
+                    assert_eq!(update.stamp_ns(), Some(stamp_ns));
                     assert_eq!(message_digest(update.content_digest(), stamp_ns), digest);
                 }
             }

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use crate::Result;
+use crate::chart::{self, Bars};
 use crate::machine::Machine;
-use crate::measure::{Cell, Effort, Measure, Row};
+use crate::measure::{Bound, Cell, Effort, Measure, Row};
 use crate::payload::Parse;
-use crate::peer::BARRED;
 use crate::run::Run;
 
 /// Everything that was measured.
@@ -23,23 +24,26 @@ struct Table {
     cell: Cell,
     rows: Vec<Row>,
     ratios: Vec<Ratio>,
-    bars: Vec<Verdict>,
+    verdicts: Vec<Verdict>,
 }
 
-/// A peer's figure over the baseline's.
+/// A peer's figure over two others' in the same round: this library's, and the limit's.
 #[derive(Debug, Serialize)]
 struct Ratio {
     peer: &'static str,
     figure: &'static str,
-    ratio: f64,
+    to_ours: Option<f64>,
+    to_limit: Option<f64>,
 }
 
 /// A bar, and whether it was met.
 #[derive(Debug, Serialize)]
 struct Verdict {
     figure: &'static str,
+    row: &'static str,
+    of: Option<&'static str>,
     reached: f64,
-    at_most: f64,
+    bound: Bound,
     is_met: bool,
 }
 
@@ -51,8 +55,8 @@ impl Report {
     /// Adds a cell and prints its table.
     pub(crate) fn add(&mut self, measure: Measure, cell: Cell, rows: Vec<Row>) {
         let ratios = ratios(measure, &rows);
-        let bars = verdicts(measure, &rows, &ratios);
-        let table = Table { measure, cell, rows, ratios, bars };
+        let verdicts = verdicts(measure, cell, &rows);
+        let table = Table { measure, cell, rows, ratios, verdicts };
         table.print();
         self.tables.push(table);
     }
@@ -60,6 +64,15 @@ impl Report {
     /// Whether no row is void.
     pub(crate) fn is_valid(&self) -> bool {
         self.tables.iter().flat_map(|table| &table.rows).all(|row| row.void.is_none())
+    }
+
+    /// One bar chart per table, of the figure that its peers are compared by.
+    ///
+    /// # Errors
+    /// Where a chart cannot be drawn.
+    pub(crate) fn svg(&self) -> Result<String> {
+        let charts: Vec<_> = self.tables.iter().filter_map(Table::bars).collect();
+        chart::svg(&self.machine.to_string(), &charts)
     }
 }
 
@@ -70,41 +83,65 @@ impl Table {
         print!("{:22}", "");
         for column in columns {
             print!("{:>width$}", column.name, width = column.width());
+            if column.is_compared {
+                print!("{:>9}{:>9}", "to ours", "to limit");
+            }
         }
-        println!("{}", if self.ratios.is_empty() { "" } else { "   to the baseline" });
+        println!("  last digest");
         for row in &self.rows {
             print!("{:22}", row.peer);
-            match &row.void {
-                Some(reason) => print!("VOID: {reason}"),
-                None => {
-                    for column in columns {
-                        print!("{:>width$}", column.show(row), width = column.width());
+            if let Some(reason) = &row.void {
+                println!("VOID: {reason}");
+                continue;
+            }
+            for column in columns {
+                print!("{:>width$}", column.show(row), width = column.width());
+                let compared = |ratio: &&Ratio| ratio.peer == row.peer && ratio.figure == column.name;
+                if let Some(ratio) = self.ratios.iter().find(compared) {
+                    for ratio in [ratio.to_ours, ratio.to_limit] {
+                        print!("{:>9}", ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}×")));
                     }
                 }
             }
-            for ratio in self.ratios.iter().filter(|ratio| ratio.peer == row.peer) {
-                print!("   {} {:.2}×", ratio.figure, ratio.ratio);
-            }
-            println!();
+            println!("  {:016x}", row.runs.last().map_or(0, |run| run.received.last_digest));
         }
-        for Verdict { figure, reached, at_most, is_met } in &self.bars {
-            let verdict = if *is_met { "ok" } else { "MISSED" };
-            println!("bar for {BARRED}: {figure} {reached:.3} <= {at_most}: {verdict}");
+        for Verdict { figure, row, of, reached, bound, is_met } in &self.verdicts {
+            let of = of.map_or(String::new(), |of| format!(" of {of}'s"));
+            let (sign, bound) = match bound {
+                Bound::AtMost(most) => ("<=", most),
+                Bound::AtLeast(least) => (">=", least),
+            };
+            let verdict = if *is_met { "met" } else { "MISSED" };
+            println!("bar: {row}, {figure}: {reached:.3}{of} {sign} {bound}: {verdict}");
         }
         println!();
+    }
+
+    fn bars(&self) -> Option<Bars> {
+        let column = columns(self.measure).iter().find(|column| column.is_compared)?;
+        let counted = self.rows.iter().filter(|row| row.void.is_none());
+        Some(Bars {
+            title: format!("{} ({})", title(self.measure, self.cell), column.name),
+            ours: self.measure.field().ours(),
+            bars: counted.map(|row| (row.peer, median(&column.figures(row)))).collect(),
+        })
     }
 }
 
 fn title(measure: Measure, cell: Cell) -> String {
-    let size = cell.shape.label();
+    let shape = cell.shape.label();
+    let messages = cell.messages;
     let parse = match cell.parse {
         Parse::Typed => "typed parse",
         Parse::Value => "parsed into a Value",
+        Parse::Text => "not parsed",
     };
     match measure {
-        Measure::Latency => format!("latency: {size}, {}/s, {parse}", cell.per_sec),
-        Measure::Quiet => format!("quiet: {size}, {}/s, {parse}", cell.per_sec),
-        Measure::Throughput => format!("throughput: a burst of {} messages, {size}, {parse}", cell.messages),
+        Measure::Latency => format!("latency: {shape}, {}/s, {parse}", cell.per_sec),
+        Measure::Quiet => format!("quiet: {shape}, {}/s, {parse}", cell.per_sec),
+        Measure::Throughput => format!("throughput: a burst of {messages} messages, {shape}, {parse}"),
+        Measure::ClientLatency => format!("client latency: {shape}, {}/s, {parse}", cell.per_sec),
+        Measure::ClientThroughput => format!("client throughput: {messages} messages, {shape}, {parse}"),
     }
 }
 
@@ -113,13 +150,13 @@ struct Column {
     name: &'static str,
     figure: fn(&Run) -> f64,
     decimals: usize,
-    /// Shown with its least and greatest value over the rounds, and compared with the baseline.
+    /// Shown with its least and greatest value over the rounds, and compared with others'.
     is_compared: bool,
 }
 
 impl Column {
     fn width(&self) -> usize {
-        if self.is_compared { 22 } else { 14 }
+        if self.is_compared { 26 } else { 13 }
     }
 
     fn show(&self, row: &Row) -> String {
@@ -137,8 +174,16 @@ impl Column {
     fn figures(&self, row: &Row) -> Vec<f64> {
         row.runs.iter().map(self.figure).collect()
     }
+
+    /// The median ratio of two rows' figures in the same round.
+    fn ratio(&self, row: &Row, of: &Row) -> f64 {
+        let rounds = self.figures(row).into_iter().zip(self.figures(of));
+        median(&rounds.map(|(figure, of)| figure / of).collect::<Vec<_>>())
+    }
 }
 
+const MESSAGES: Column =
+    Column { name: "messages", figure: |run| run.received.messages as f64, decimals: 0, is_compared: false };
 const CORES: Column = Column { name: "cores", figure: |run| run.received.cores, decimals: 3, is_compared: false };
 
 fn columns(measure: Measure) -> &'static [Column] {
@@ -149,46 +194,53 @@ fn columns(measure: Measure) -> &'static [Column] {
         Column { name: "max µs", figure: |run| run.received.max_us, decimals: 0, is_compared: false },
         Column { name: "sent late µs", figure: |run| run.sent.late_p99_us, decimals: 0, is_compared: false },
         CORES,
+        MESSAGES,
     ];
     const THROUGHPUT: &[Column] = &[
         Column { name: "1,000 msg/s", figure: |run| run.received.per_sec / 1e3, decimals: 1, is_compared: true },
+        Column { name: "CPU ns/msg", figure: |run| run.received.cpu_ns_per_message, decimals: 0, is_compared: false },
         Column { name: "overtaken %", figure: Run::overtaken_percent, decimals: 1, is_compared: false },
         CORES,
+        MESSAGES,
     ];
     match measure {
-        Measure::Latency | Measure::Quiet => LATENCY,
-        Measure::Throughput => THROUGHPUT,
+        Measure::Latency | Measure::Quiet | Measure::ClientLatency => LATENCY,
+        Measure::Throughput | Measure::ClientThroughput => THROUGHPUT,
     }
 }
 
-/// All compared figures of all peers but the baseline, which comes first. None where the baseline is void.
+/// A row that counts.
+fn row<'a>(rows: &'a [Row], peer: &str) -> Option<&'a Row> {
+    rows.iter().find(|row| row.peer == peer && row.void.is_none())
+}
+
+/// All compared figures of all rows that count.
 fn ratios(measure: Measure, rows: &[Row]) -> Vec<Ratio> {
-    let Some((baseline, others)) = rows.split_first() else { return Vec::new() };
+    let field = measure.field();
+    let [ours, limit] = [field.ours(), field.limit()].map(|peer| row(rows, peer));
     let mut ratios = Vec::new();
-    for row in others.iter().filter(|row| row.void.is_none() && baseline.void.is_none()) {
+    for row in rows.iter().filter(|row| row.void.is_none()) {
         for column in columns(measure).iter().filter(|column| column.is_compared) {
-            let rounds = column.figures(row).into_iter().zip(column.figures(baseline));
-            let ratio = median(&rounds.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>());
-            ratios.push(Ratio { peer: row.peer, figure: column.name, ratio });
+            let [to_ours, to_limit] = [ours, limit].map(|of| of.map(|of| column.ratio(row, of)));
+            ratios.push(Ratio { peer: row.peer, figure: column.name, to_ours, to_limit });
         }
     }
     ratios
 }
 
-/// The bars of this measure; one whose row is void has nothing to be held against.
-fn verdicts(measure: Measure, rows: &[Row], ratios: &[Ratio]) -> Vec<Verdict> {
-    let ratio = |figure| ratios.iter().find(|ratio| ratio.peer == BARRED && ratio.figure == figure).map(|it| it.ratio);
-    let cores =
-        || rows.iter().find(|row| row.peer == BARRED && row.void.is_none()).map(|row| median(&CORES.figures(row)));
-    let bars = match measure {
-        Measure::Latency => vec![("p50 µs", ratio("p50 µs"), 0.5), ("p99 µs", ratio("p99 µs"), 1.0)],
-        Measure::Quiet => vec![("cores", cores(), 0.02)],
-        Measure::Throughput => Vec::new(),
+/// The bars of this cell; one whose rows are void has nothing to be held against.
+fn verdicts(measure: Measure, cell: Cell, rows: &[Row]) -> Vec<Verdict> {
+    let judge = |bar: crate::measure::Bar| {
+        let column = columns(measure).iter().find(|column| column.name == bar.figure)?;
+        let judged = row(rows, bar.row)?;
+        let reached = match bar.of {
+            Some(of) => column.ratio(judged, row(rows, of)?),
+            None => median(&column.figures(judged)),
+        };
+        let crate::measure::Bar { figure, row, of, bound } = bar;
+        Some(Verdict { figure, row, of, reached, bound, is_met: bound.is_met(reached) })
     };
-    let judge = |(figure, reached, at_most): (_, Option<f64>, f64)| {
-        reached.map(|reached| Verdict { figure, reached, at_most, is_met: reached <= at_most })
-    };
-    bars.into_iter().filter_map(judge).collect()
+    measure.bars(cell).into_iter().filter_map(judge).collect()
 }
 
 fn median(figures: &[f64]) -> f64 {

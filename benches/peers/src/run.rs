@@ -12,7 +12,7 @@ use crate::Result;
 use crate::cpu_time::CpuMeter;
 use crate::measure::Cell;
 use crate::payload::{Parse, Shape};
-use crate::peer::{Feed, PEERS, Peer};
+use crate::peer::{Feed, Field, Peer};
 use crate::tally::Tally;
 use crate::venue::Sent;
 
@@ -22,25 +22,34 @@ pub(crate) struct ClientRun {
     #[arg(long)]
     peer: String,
     #[arg(long)]
-    url: String,
+    field: Field,
+    #[arg(long)]
+    port: u16,
     #[arg(long)]
     shape: Shape,
     #[arg(long)]
     parse: Parse,
+    #[arg(long)]
+    messages: u64,
 }
 
 /// What the client process has seen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Received {
     pub(crate) messages: u64,
+    /// The sum of all messages' digests.
     pub(crate) digest: u64,
+    /// The digest of the message that was sent last.
+    pub(crate) last_digest: u64,
     pub(crate) overtaken: u64,
     pub(crate) p50_us: f64,
     pub(crate) p90_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) max_us: f64,
     pub(crate) cores: f64,
-    /// From the first send to the last handler's end.
+    /// Processor time of the whole process, from the first message to its end.
+    pub(crate) cpu_ns_per_message: f64,
+    /// From the first send to the last handler's end; from the first handler's where nothing is stamped.
     pub(crate) per_sec: f64,
 }
 
@@ -61,12 +70,13 @@ impl Run {
 ///
 /// # Errors
 /// Where a process failed, or the two ends disagree about what was sent: the run is void.
-pub(crate) fn once(peer: &Peer, cell: Cell) -> Result<Run> {
+pub(crate) fn once(peer: &Peer, field: Field, cell: Cell) -> Result<Run> {
     let mut venue = this_program()?
-        .args(["venue", "--shape", &name(&cell.shape), "--messages", &cell.messages.to_string()])
+        .args(["venue", "--shape", &name(&cell.shape), "--parse", &name(&cell.parse)])
+        .args(["--messages", &cell.messages.to_string()])
         .args(["--per-sec", &cell.per_sec.to_string()])
         .spawn()?;
-    let received = receive(peer, cell, &mut venue);
+    let received = receive(peer, field, cell, &mut venue);
     if received.is_err() {
         // It may still be waiting for its client; one that has gone cannot be killed.
         let _ = venue.kill();
@@ -77,21 +87,21 @@ pub(crate) fn once(peer: &Peer, cell: Cell) -> Result<Run> {
     if received.messages != sent.messages {
         return Err(format!("{} messages of {} were handled", received.messages, sent.messages).into());
     }
-    if received.digest != sent.digest {
+    if received.digest != sent.digest || received.last_digest != sent.last_digest {
         return Err("what was handled is not what was sent".into());
     }
     Ok(Run { sent, received })
 }
 
-fn receive(peer: &Peer, cell: Cell, venue: &mut Child) -> Result<Received> {
+fn receive(peer: &Peer, field: Field, cell: Cell, venue: &mut Child) -> Result<Received> {
     let stdout = venue.stdout.as_mut().ok_or("the venue has no output")?;
     let mut port = String::new();
     // What it reads ahead is nothing: the venue says no more before its client has gone.
     BufReader::new(stdout).read_line(&mut port)?;
-    let url = format!("ws://127.0.0.1:{}/", port.trim());
     let client = this_program()?
-        .args(["client", "--peer", peer.name, "--url", &url])
+        .args(["client", "--peer", peer.name, "--field", &name(&field), "--port", port.trim()])
         .args(["--shape", &name(&cell.shape), "--parse", &name(&cell.parse)])
+        .args(["--messages", &cell.messages.to_string()])
         .spawn()?;
     serde_json::from_slice(&client.wait_with_output()?.stdout).map_err(|_| "the client failed".into())
 }
@@ -114,22 +124,29 @@ pub(crate) fn client(client: &ClientRun) -> Result<()> {
         eprintln!("the venue's Close did not come");
         std::process::exit(1);
     });
-    let peer = PEERS.iter().find(|peer| peer.name == client.peer).ok_or("no such peer")?;
-    let feed = Feed { url: client.url.clone(), shape: client.shape, parse: client.parse };
-    let tallies = (peer.run)(&feed)?;
-    let cores = CpuMeter::cores()?;
-    let all = tallies.iter().fold(Tally::new(), Tally::merge);
+    let peer = client.field.peers().iter().find(|peer| peer.name == client.peer).ok_or("no such peer")?;
+    let ClientRun { port, shape, parse, messages, .. } = *client;
+    if client.field == Field::Clients
+        && let Some(&first) = core_affinity::get_core_ids().unwrap_or_default().first()
+    {
+        core_affinity::set_for_current(first);
+    }
+    let tallies = (peer.run)(&Feed { port, shape, parse, messages })?;
+    let (cpu, elapsed) = CpuMeter::used_in()?;
+    let all = tallies.iter().fold(Tally::new(messages), Tally::merge);
     let us = |ns: u64| ns as f64 / 1e3;
     let received = Received {
         messages: all.messages,
         digest: all.digest,
+        last_digest: all.last_digest,
         overtaken: all.overtaken,
         p50_us: us(all.latency_ns.value_at_quantile(0.5)),
         p90_us: us(all.latency_ns.value_at_quantile(0.9)),
         p99_us: us(all.latency_ns.value_at_quantile(0.99)),
         max_us: us(all.latency_ns.max()),
-        cores,
-        per_sec: all.messages as f64 * 1e9 / (all.last_handled_ns - all.first_stamp_ns) as f64,
+        cores: cpu.as_secs_f64() / elapsed.as_secs_f64(),
+        cpu_ns_per_message: cpu.as_nanos() as f64 / all.messages as f64,
+        per_sec: all.messages as f64 * 1e9 / all.last_handled_ns.saturating_sub(all.first_ns) as f64,
     };
     println!("{}", serde_json::to_string(&received)?);
     Ok(())

@@ -30,7 +30,7 @@ fn run(feed: &Feed) -> Result<Vec<Tally>> {
     for route in 0..COINS.len() as u8 {
         let (sender, queue) = unbounded();
         senders.insert(route, sender);
-        handlers.push(start_handler(queue)?);
+        handlers.push(start_handler(queue, feed.messages)?);
     }
     let routes = Arc::new(Routes { feed: feed.clone(), senders });
 
@@ -43,7 +43,7 @@ fn run(feed: &Feed) -> Result<Vec<Tally>> {
 
 async fn read(routes: Arc<Routes>) -> Result<()> {
     const NODELAY: bool = true;
-    let (mut socket, _) = connect_async_with_config(&routes.feed.url, None, NODELAY).await?;
+    let (mut socket, _) = connect_async_with_config(routes.feed.url(), None, NODELAY).await?;
     while let Some(message) = socket.next().await {
         if let Message::Text(text) = message? {
             let routes = Arc::clone(&routes);
@@ -54,7 +54,7 @@ async fn read(routes: Arc<Routes>) -> Result<()> {
 }
 
 fn parse(text: &Utf8Bytes, routes: &Routes) {
-    let Ok(update) = routes.feed.parse.read(text, routes.feed.shape) else { return };
+    let Ok(update) = routes.feed.parse.read(text.as_bytes(), routes.feed.shape) else { return };
     if let Some(sender) = routes.senders.get(&update.route()) {
         // Its thread ends only once all senders are gone.
         let _ = sender.send(update);
@@ -62,9 +62,9 @@ fn parse(text: &Utf8Bytes, routes: &Routes) {
 }
 
 /// The handler's thread; it ends when the last parse task has.
-fn start_handler(queue: Receiver<Update>) -> Result<JoinHandle<Tally>> {
+fn start_handler(queue: Receiver<Update>, messages: u64) -> Result<JoinHandle<Tally>> {
     let handle = move || {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(messages);
         loop {
             match queue.recv_timeout(Duration::from_millis(50)) {
                 Ok(update) => tally.record(&update),

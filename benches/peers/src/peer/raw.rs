@@ -1,0 +1,62 @@
+//! The limit: a socket, a buffer, and a parser that does what cannot be left out. It answers nothing and survives nothing.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use super::{Feed, Peer};
+use crate::Result;
+use crate::tally::Tally;
+
+#[path = "../../../support/by_hand.rs"]
+#[allow(dead_code)] // shared with benches that use more of it
+mod by_hand;
+
+use by_hand::{READ_BYTES, take_frames};
+
+/// Asks the socket again and again.
+pub(super) const BUSY: Peer = Peer { name: "raw, busy", run: |feed| run(feed, true) };
+/// Sleeps in the kernel.
+pub(super) const BLOCKING: Peer = Peer { name: "raw, blocking", run: |feed| run(feed, false) };
+
+fn run(feed: &Feed, busy: bool) -> Result<Vec<Tally>> {
+    let mut socket = feed.dial()?;
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        feed.address()
+    );
+    socket.write_all(request.as_bytes())?;
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte)?;
+        head.extend_from_slice(&byte);
+    }
+    socket.set_nonblocking(busy)?;
+    let mut tally = Tally::new(feed.messages);
+    let mut buffer = vec![0; 2 * READ_BYTES];
+    let mut filled = 0;
+    while !tally.is_complete() {
+        let read = match socket.read(&mut buffer[filled..filled + READ_BYTES]) {
+            Ok(0) => return Err("the venue ended early".into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error.into()),
+        };
+        filled += read;
+        let mut outcome = Ok(());
+        let taken = take_frames(&buffer[..filled], |text| {
+            if outcome.is_ok() {
+                outcome = feed.handle(text.as_bytes(), &mut tally);
+            }
+        });
+        outcome?;
+        buffer.copy_within(taken..filled, 0);
+        filled -= taken;
+    }
+    // A socket that is dropped with the venue's Close unread would be reset.
+    socket.set_nonblocking(false)?;
+    socket.shutdown(Shutdown::Write)?;
+    io::copy(&mut socket, &mut io::sink())?;
+    Ok(vec![tally])
+}
