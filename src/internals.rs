@@ -34,7 +34,7 @@ impl Receiver {
         self.buffer.filled(bytes);
         let outcome = self.websocket.read(&mut self.buffer, &mut self.replies, |incoming, _, _| {
             if let Incoming::Message(message) = incoming {
-                on_message(message);
+                on_message(message.borrowed());
             }
         });
         // As the connection does: what is moved out of an arm costs nothing in the others.

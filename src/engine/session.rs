@@ -87,7 +87,7 @@ impl Session {
 
     fn on_message(
         &mut self,
-        message: WsMessage<'_>,
+        message: &WsMessage<'_>,
         is_last: bool,
         writer: &mut FrameWriter<'_>,
         stream: &mut Stream,
@@ -95,20 +95,20 @@ impl Session {
     ) {
         self.shared.counters.messages_received.add(1);
         let authenticating = matches!(self.lifecycle.phase(), Phase::Authenticating { .. });
-        if authenticating && self.judge(&message, writer, time.returned) {
+        if authenticating && self.judge(message, writer, time.returned) {
             return self.shared.counters.auth_messages.add(1);
         }
-        if self.answer_passive_ping(&message, writer) {
+        if self.answer_passive_ping(message, writer) {
             return self.shared.counters.passive_pings_answered.add(1);
         }
         self.data_came = true;
         let live = self.lifecycle.session_open();
         // Before acceptance, messages belong to the epoch that the acceptance would begin, also while we say goodbye.
         let epoch = self.lifecycle.epoch() + u64::from(!live);
-        let arrival = Arrival { connection: self.shared.id, epoch, trail: time.trail(is_last) };
+        let mut arrival = Arrival { connection: self.shared.id, epoch, trail: time.trail(is_last) };
         let Self { pipeline, shared, settled, write_error, .. } = self;
         let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live };
-        pipeline.deliver(message, arrival, &mut outlet);
+        pipeline.deliver(message, &mut arrival, &mut outlet);
     }
 
     /// Lets the auth provider judge; true where the message was meant for it.

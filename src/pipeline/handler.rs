@@ -29,23 +29,24 @@ impl<M: 'static> GuardedHandler<M> {
         &self.stats
     }
 
-    /// Handles one message that waited until now; true where it is the first of a batch.
-    pub(super) fn handle(&mut self, message: M, arrival: Arrival, outlet: &mut dyn Outlet) -> bool {
+    /// Handles one message that waited until now; true where it is the first of a batch. It is taken where it is used: each move of
+    /// a large message costs as much as the first look at it.
+    pub(super) fn handle(&mut self, take: impl FnOnce() -> M, arrival: &Arrival, outlet: &mut dyn Outlet) -> bool {
         let dequeued_ns = self.stats.latency().map(|_| clock::stamp_ns());
-        self.handle_since(dequeued_ns, message, arrival, outlet)
+        self.handle_since(dequeued_ns, take, arrival, outlet)
     }
 
     /// The same, of one that waited until then; a stamp where the route is measured.
     pub(super) fn handle_since(
         &mut self,
         dequeued_ns: Option<u64>,
-        message: M,
-        arrival: Arrival,
+        take: impl FnOnce() -> M,
+        arrival: &Arrival,
         outlet: &mut dyn Outlet,
     ) -> bool {
         let first = !std::mem::replace(&mut self.in_batch, true);
-        let mut delivery = Delivery::new(arrival, dequeued_ns, outlet);
-        self.guard(|handler| handler.handle_delivery(message, &mut delivery));
+        let mut delivery = Delivery::new(*arrival, dequeued_ns, outlet);
+        self.guard(|handler| handler.handle_delivery(take(), &mut delivery));
         if let Some(dequeued_ns) = dequeued_ns
             && let Some(latency) = self.stats.latency()
         {

@@ -98,13 +98,13 @@ impl<R: MessageRouter> Laned<R> {
 }
 
 impl<R: MessageRouter> Pipeline for Laned<R> {
-    fn deliver(&mut self, raw: WsMessage<'_>, arrival: Arrival, _outlet: &mut dyn Outlet) {
-        let lane = self.lane_of(&raw);
+    fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, _outlet: &mut dyn Outlet) {
+        let lane = self.lane_of(raw);
         self.enter(lane);
         self.base.stats.handed_to_lanes.add(1);
         let (lanes, client) = (&self.lanes, self.client);
         let batch = self.open[lane].get_or_insert_with(|| lanes.batch(client));
-        batch.push(&raw, arrival);
+        batch.push(raw, *arrival);
         if batch.size() >= BATCH_BYTES {
             self.flush(lane);
         }

@@ -345,8 +345,8 @@ impl Tenant {
         if self.abandon.load(Ordering::Relaxed) {
             return;
         }
-        for (raw, arrival) in batch.messages() {
-            self.site.deliver(raw, arrival, self.outlet.as_mut());
+        for (raw, mut arrival) in batch.messages() {
+            self.site.deliver(&raw, &mut arrival, self.outlet.as_mut());
             self.counters.taken.add(1);
         }
         self.site.drained();

@@ -40,8 +40,8 @@ pub(crate) use tests::surroundings;
 
 /// One connection's way to its handlers. The one virtual call per message: it hides the router's types from the engine.
 pub(crate) trait Pipeline: Send {
-    /// Parses and routes one message; `outlet` is the socket it came from.
-    fn deliver(&mut self, raw: WsMessage<'_>, arrival: Arrival, outlet: &mut dyn Outlet);
+    /// Parses and routes one message, stamping its arrival on the way; `outlet` is the socket it came from.
+    fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet);
 
     /// Puts an event into every route's queue, behind what was delivered before.
     fn event(&mut self, event: &ConnectionEvent);

@@ -1,5 +1,6 @@
 //! A parse site: parses, finds the route, and hands over. One on the loop, or one on each lane; each belongs to one thread.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -87,7 +88,7 @@ pub(super) struct Site<R: MessageRouter> {
     /// How many of `made` this site knows.
     adopted: usize,
     has_factory: bool,
-    /// What the message at hand was parsed into; empty between messages.
+    /// What the raw message at hand was parsed into; the next to go is the last. Empty between raw messages.
     parsed: Vec<R::Message>,
     /// Inline routes that handled something since the last `drained`.
     in_batch: Vec<usize>,
@@ -144,44 +145,61 @@ impl<R: MessageRouter> Site<R> {
         self.routes.push(route);
     }
 
-    /// Parses into `self.parsed`; what was pushed before an error or a panic stays there.
-    fn parse(&mut self, raw: WsMessage<'_>) {
-        let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.router.parse_each(raw, &mut out)));
-        let error = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(HyperSocketError::Skip)) => return self.counters.skipped.add(1),
+    /// Parses into `self.parsed`; what was pushed before an error or a panic stays there. One message, as it nearly always is,
+    /// has its route found under the same guard; the answer is that of [`find`](Self::find). `None`: look for each.
+    fn parse(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival) -> Option<Option<usize>> {
+        let mut only = None;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
+            let outcome = self.router.parse_each(raw.borrowed(), &mut out);
+            if self.measures {
+                arrival.trail.parsed(clock::stamp_ns());
+            }
+            if let [_] = self.parsed[..] {
+                // Should looking for it panic, then it has none.
+                only = Some(None);
+                only = Some(self.locate());
+            }
+            outcome
+        }));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(HyperSocketError::Skip)) => self.counters.skipped.add(1),
             Ok(Err(error)) => {
                 self.counters.errors.add(1);
-                error.to_string()
+                self.report(|| ClientEvent::ParseFailed { error: error.to_string() });
             }
-            Err(panic) => {
-                self.counters.panics.add(1);
-                panic_text(panic.as_ref())
-            }
-        };
-        self.report(|| ClientEvent::ParseFailed { error });
+            Err(panic) => self.panicked(panic.as_ref()),
+        }
+        only
     }
 
-    /// The route of a message. A panic of `route_key`, of the key's own `Hash`, `Eq` or `Debug`, or of the factory costs the
-    /// message, as one of `parse` does.
-    fn find(&mut self, message: &R::Message) -> Option<usize> {
-        let found = catch_unwind(AssertUnwindSafe(|| {
-            let key = self.router.route_key(message);
-            let found = self.index.get(&key).copied();
-            let found = if found.is_none() && self.has_factory { self.make(&key) } else { found };
-            let found = found.or(self.default);
-            if found.is_none() {
-                self.counters.unrouted.add(1);
-                self.report(|| ClientEvent::Unrouted { route: format!("{key:?}") });
-            }
-            found
-        }));
-        found.unwrap_or_else(|panic| {
-            self.counters.panics.add(1);
-            self.report(|| ClientEvent::ParseFailed { error: panic_text(panic.as_ref()) });
+    /// The route of the next message.
+    fn find(&mut self) -> Option<usize> {
+        catch_unwind(AssertUnwindSafe(|| self.locate())).unwrap_or_else(|panic| {
+            self.panicked(panic.as_ref());
             None
         })
+    }
+
+    /// The same, unguarded. A panic of `route_key`, of the key's own `Hash`, `Eq` or `Debug`, or of the factory costs the message,
+    /// as one of `parse` does.
+    fn locate(&mut self) -> Option<usize> {
+        let key = self.router.route_key(self.parsed.last()?);
+        let found = self.index.get(&key).copied();
+        let found = if found.is_none() && self.has_factory { self.make(&key) } else { found };
+        let found = found.or(self.default);
+        if found.is_none() {
+            self.counters.unrouted.add(1);
+            self.report(|| ClientEvent::Unrouted { route: format!("{key:?}") });
+        }
+        found
+    }
+
+    #[cold]
+    fn panicked(&self, panic: &(dyn Any + Send)) {
+        self.counters.panics.add(1);
+        self.report(|| ClientEvent::ParseFailed { error: panic_text(panic) });
     }
 
     /// The route that the factory makes, or has made for another site, for this key.
@@ -225,11 +243,11 @@ impl<R: MessageRouter> Site<R> {
         self.adopted = made.routes.len();
     }
 
-    fn hand_over(&mut self, message: R::Message, mut arrival: Arrival, outlet: &mut dyn Outlet) {
-        let Some(found) = self.find(&message) else { return };
+    /// Hands the next message over to its route.
+    fn hand_over(&mut self, found: usize, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         let mut queued_ns = None;
         if self.measures {
-            self.note_venue_time(&message, found, arrival.trail.received_ns);
+            self.note_venue_time(found, arrival.trail.received_ns);
             let now_ns = clock::stamp_ns();
             arrival.trail.queued(now_ns);
             queued_ns = Some(now_ns);
@@ -243,10 +261,12 @@ impl<R: MessageRouter> Site<R> {
             self.counters.lane_violations.add(1);
         }
         let received_ns = arrival.trail.received_ns;
+        stats.arriving(received_ns, many);
+        let parsed = &mut self.parsed;
+        let mut take = || parsed.pop().expect("a route was found for it");
         match end {
             RouteEnd::Queue(queue) => {
-                stats.arriving(received_ns, many);
-                let keep = queue.send(message, arrival);
+                let keep = queue.send(take(), *arrival);
                 stats.handed_over(received_ns);
                 if !keep && self.severed < arrival.epoch {
                     self.severed = arrival.epoch;
@@ -254,26 +274,24 @@ impl<R: MessageRouter> Site<R> {
                 }
             }
             RouteEnd::Inline(handler) => {
-                stats.arriving(received_ns, many);
                 // Nothing waits: one look at the clock is both ends of its queue.
-                if handler.handle_since(queued_ns, message, arrival, outlet) {
+                if handler.handle_since(queued_ns, &mut take, arrival, outlet) {
                     self.in_batch.push(found);
                 }
             }
             RouteEnd::Locked(handler) => {
-                stats.arriving(received_ns, many);
-                if lock(handler).handle(message, arrival, outlet) {
+                if lock(handler).handle(&mut take, arrival, outlet) {
                     self.in_batch.push(found);
                 }
             }
         }
     }
 
-    /// Compares the venue's time of the message, where it has one, with our wall clock at the read.
-    fn note_venue_time(&mut self, message: &R::Message, route: usize, received_ns: u64) {
-        let venue_ns = catch_unwind(AssertUnwindSafe(|| self.router.event_time_ns(message))).unwrap_or_else(|panic| {
-            self.counters.panics.add(1);
-            self.report(|| ClientEvent::ParseFailed { error: panic_text(panic.as_ref()) });
+    /// Compares the venue's time of the next message, where it has one, with our wall clock at the read.
+    fn note_venue_time(&mut self, route: usize, received_ns: u64) {
+        let venue_ns = catch_unwind(AssertUnwindSafe(|| self.router.event_time_ns(self.parsed.last()?)));
+        let venue_ns = venue_ns.unwrap_or_else(|panic| {
+            self.panicked(panic.as_ref());
             None
         });
         let (Some(venue_ns), Some(latency)) = (venue_ns, self.routes[route].stats.latency()) else { return };
@@ -290,27 +308,28 @@ impl<R: MessageRouter> Site<R> {
 }
 
 impl<R: MessageRouter> Pipeline for Site<R> {
-    fn deliver(&mut self, raw: WsMessage<'_>, mut arrival: Arrival, outlet: &mut dyn Outlet) {
+    fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         debug_assert!(self.parsed.is_empty(), "messages were left over from the one before");
         if self.measures {
             arrival.trail.decoded(clock::stamp_ns());
         }
-        self.parse(raw);
-        if self.measures {
-            arrival.trail.parsed(clock::stamp_ns());
-        }
+        let only = self.parse(raw, arrival);
         self.counters.parsed.add(self.parsed.len() as u64);
-        // What nearly all are: a list need not be taken apart for one.
-        if self.parsed.len() == 1
-            && let Some(message) = self.parsed.pop()
-        {
-            return self.hand_over(message, arrival, outlet);
+        if let Some(found) = only {
+            match found {
+                Some(found) => self.hand_over(found, arrival, outlet),
+                None => self.parsed.clear(),
+            }
+            return;
         }
-        let mut parsed = std::mem::take(&mut self.parsed);
-        for message in parsed.drain(..) {
-            self.hand_over(message, arrival, outlet);
+        // They leave from the end.
+        self.parsed.reverse();
+        while !self.parsed.is_empty() {
+            match self.find() {
+                Some(found) => self.hand_over(found, arrival, outlet),
+                None => drop(self.parsed.pop()),
+            }
         }
-        self.parsed = parsed;
     }
 
     fn event(&mut self, event: &ConnectionEvent) {

@@ -292,7 +292,7 @@ fn schedule(seed: u64) {
                 let route = usize::try_from(random.below(routes)).unwrap();
                 sent[route] += 1;
                 let text = format!("{route} {}", sent[route]);
-                pipeline.deliver(WsMessage::Text(text.as_str().into()), arrival(epoch), &mut NoOutlet);
+                pipeline.deliver(&WsMessage::Text(text.as_str().into()), &mut arrival(epoch), &mut NoOutlet);
             }
         }
     }
@@ -352,7 +352,7 @@ fn a_slow_parse_on_one_lane_delays_no_route_of_the_other() {
     let pool = lanes(2).unwrap();
     let Started { mut pipeline, threads, .. } = Box::new(plan).start(surroundings(), Some(&pool)).unwrap();
     for text in ["0 1", "1 1", "1 2"] {
-        pipeline.deliver(WsMessage::Text(text.into()), arrival(1), &mut NoOutlet);
+        pipeline.deliver(&WsMessage::Text(text.into()), &mut arrival(1), &mut NoOutlet);
     }
     pipeline.read_done();
     let next = || heard.recv_timeout(Duration::from_secs(30)).expect("route 1 must not wait for route 0");
@@ -394,7 +394,7 @@ fn a_factory_makes_each_route_once_and_it_hears_of_the_live_session_first() {
         let Started { mut pipeline, threads, stats } = Box::new(plan).start(surroundings(), pool.as_ref()).unwrap();
         pipeline.event(&live(1));
         for text in ["3 1", "3 2", "4 1", "11 1"] {
-            pipeline.deliver(WsMessage::Text(text.into()), arrival(1), &mut NoOutlet);
+            pipeline.deliver(&WsMessage::Text(text.into()), &mut arrival(1), &mut NoOutlet);
         }
         pipeline.stop();
         assert!(threads.join(Instant::now() + Duration::from_secs(30)));

@@ -41,7 +41,7 @@ impl Client {
     }
 
     fn deliver(&mut self, route: u64, number: u64, epoch: u64) {
-        self.pipeline.deliver(WsMessage::text(format!("{route} {number}")), arrival(epoch), &mut NoOutlet);
+        self.pipeline.deliver(&WsMessage::text(format!("{route} {number}")), &mut arrival(epoch), &mut NoOutlet);
         self.pipeline.read_done();
     }
 
@@ -172,7 +172,7 @@ fn model_a_receiver_sleeps_until_there_is_something() {
             }
         });
         for text in ["0 1", "0 2"] {
-            pipeline.deliver(WsMessage::text(text), arrival(1), &mut NoOutlet);
+            pipeline.deliver(&WsMessage::text(text), &mut arrival(1), &mut NoOutlet);
         }
         pipeline.stop();
         drop(pipeline);

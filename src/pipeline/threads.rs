@@ -55,7 +55,7 @@ impl<M: Send + 'static> Seat<M> {
             Envelope::Message { .. } if self.abandon.load(Ordering::Relaxed) => self.handler.stats().abandoned(1),
             Envelope::Message { message, arrival } => {
                 self.handler.stats().taken(arrival.trail.received_ns);
-                self.handler.handle(message, arrival, self.outlet.as_mut());
+                self.handler.handle(|| message, &arrival, self.outlet.as_mut());
             }
             Envelope::Event(event) => self.handler.event(&event),
         }

@@ -22,7 +22,7 @@ pub(crate) use tungstenite::handshake::{client::generate_key, derive_accept_key}
 #[derive(Debug)]
 pub(crate) enum Incoming<'a> {
     /// A data message, fragments joined.
-    Message(WsMessage<'a>),
+    Message(&'a WsMessage<'a>),
     /// A ping; its pong is queued already, or coalesced where the peer does not read.
     Ping,
     /// A pong, with the payload that it carries back.
@@ -138,10 +138,10 @@ impl WebSocket {
                     break;
                 };
                 let message = WsMessage::text(text);
-                on_frame(Incoming::Message(message), is_last, &mut self.writer(out));
+                on_frame(Incoming::Message(&message), is_last, &mut self.writer(out));
             } else if header.is_single_binary() {
                 let message = WsMessage::binary(payload);
-                on_frame(Incoming::Message(message), is_last, &mut self.writer(out));
+                on_frame(Incoming::Message(&message), is_last, &mut self.writer(out));
             } else {
                 self.read_rare(&header, &rest[..end], payload, out, |incoming, writer| {
                     on_frame(incoming, is_last, writer);
@@ -223,11 +223,11 @@ impl WebSocket {
         match answer {
             Ok(Message::Text(text)) => {
                 let message = WsMessage::text(text.as_str());
-                on_frame(Incoming::Message(message), &mut self.writer(out));
+                on_frame(Incoming::Message(&message), &mut self.writer(out));
             }
             Ok(Message::Binary(bytes)) => {
                 let message = WsMessage::binary(bytes.as_ref());
-                on_frame(Incoming::Message(message), &mut self.writer(out));
+                on_frame(Incoming::Message(&message), &mut self.writer(out));
             }
             Ok(Message::Ping(_)) => {
                 self.flush(out);
