@@ -43,7 +43,8 @@ impl Effort {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Cell {
     pub(crate) shape: Shape,
-    pub(crate) parse: Parse,
+    /// `None`: not at all.
+    pub(crate) parse: Option<Parse>,
     pub(crate) messages: u64,
     /// 0 is flat out.
     pub(crate) per_sec: u64,
@@ -51,7 +52,7 @@ pub(crate) struct Cell {
 
 impl Cell {
     fn paced(shape: Shape, per_sec: u64, millis: u64) -> Self {
-        Self { shape, parse: Parse::Typed, messages: per_sec * millis / 1000, per_sec }
+        Self { shape, parse: Some(Parse::Typed), messages: per_sec * millis / 1000, per_sec }
     }
 }
 
@@ -99,11 +100,11 @@ impl Measure {
                 .collect(),
             Self::Quiet => vec![Cell::paced(Shape::Ticker, 100, quiet_ms)],
             Self::Throughput => [Parse::Typed, Parse::Value]
-                .map(|parse| Cell { shape: Shape::Book, parse, messages, per_sec: 0 })
+                .map(|parse| Cell { shape: Shape::Book, parse: Some(parse), messages, per_sec: 0 })
                 .to_vec(),
             Self::ClientLatency => vec![Cell::paced(Shape::Ticker, 50_000, latency_ms)],
             Self::ClientThroughput => [(Shape::Ticker, 150), (Shape::Trade, 340), (Shape::Book, 2048)]
-                .map(|(shape, bytes)| Cell { shape, parse: Parse::Text, messages: flood_bytes / bytes, per_sec: 0 })
+                .map(|(shape, bytes)| Cell { shape, parse: None, messages: flood_bytes / bytes, per_sec: 0 })
                 .to_vec(),
         }
     }
@@ -119,7 +120,7 @@ impl Measure {
                 bar("p50 µs", OURS_INLINE, Some(SPEC_PIPELINE), AtMost(0.35)),
             ],
             Self::Quiet => vec![bar("cores", ours, None, AtMost(0.02))],
-            Self::Throughput if cell.parse == Parse::Typed => {
+            Self::Throughput if cell.parse == Some(Parse::Typed) => {
                 vec![bar("1,000 msg/s", OURS_INLINE, Some(SPEC_PIPELINE), AtLeast(10.0))]
             }
             Self::Throughput => Vec::new(),

@@ -39,8 +39,6 @@ pub(crate) enum Parse {
     Typed,
     /// Into a `serde_json::Value`, read by the handler.
     Value,
-    /// Not at all: the handler looks at four words of the text, so that the WebSocket client alone is measured.
-    Text,
 }
 
 impl Parse {
@@ -54,13 +52,13 @@ impl Parse {
             }
             (Self::Typed, Shape::Book) => Update::Book(serde_json::from_slice::<BookMessage>(text)?.data),
             (Self::Value, _) => Update::Value(serde_json::from_slice(text)?),
-            (Self::Text, _) => Update::Text { digest: glance(text) },
         })
     }
 }
 
-/// The digest of a text's length and of its first, middle and last eight bytes.
-fn glance(text: &[u8]) -> u64 {
+/// What stands in for parsing where the WebSocket client alone is measured: the digest of a text's length and of its first, middle
+/// and last eight bytes.
+pub(crate) fn glance(text: &[u8]) -> u64 {
     let mut digest = Digest(text.len() as u64);
     let middle = text.get(text.len() / 2..).unwrap_or_default();
     for word in [text.first_chunk(), middle.first_chunk(), text.last_chunk()] {
@@ -76,7 +74,6 @@ pub(crate) enum Update {
     Trade(Trade),
     Book(Book),
     Value(Value),
-    Text { digest: u64 },
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,8 +140,6 @@ impl Update {
             Self::Ticker(ticker) => ticker.route,
             Self::Trade(trade) => trade.route,
             Self::Book(book) => book.route,
-            // What is not read has one route.
-            Self::Text { .. } => 0,
             Self::Value(value) => {
                 let symbol = value["data"]["coin"].as_str().or(value["s"].as_str());
                 symbol.and_then(route_of).expect("the venue sends no other coin")
@@ -152,22 +147,21 @@ impl Update {
         }
     }
 
-    /// When the venue sent it, where it was read.
-    pub(crate) fn stamp_ns(&self) -> Option<u64> {
+    /// When the venue sent it.
+    pub(crate) fn stamp_ns(&self) -> u64 {
         match self {
-            Self::Ticker(ticker) => Some(ticker.stamp_ns),
-            Self::Trade(trade) => Some(trade.stamp_ns),
-            Self::Book(book) => Some(book.stamp_ns),
-            Self::Value(value) => value["data"]["time"].as_u64().or(value["E"].as_u64()),
-            Self::Text { .. } => None,
+            Self::Ticker(ticker) => ticker.stamp_ns,
+            Self::Trade(trade) => trade.stamp_ns,
+            Self::Book(book) => book.stamp_ns,
+            Self::Value(value) => {
+                let stamp = value["data"]["time"].as_u64().or(value["E"].as_u64());
+                stamp.expect("the venue stamps every message")
+            }
         }
     }
 
-    /// Of all that was parsed but the stamp; the same for either [`Parse`] that reads it.
+    /// Of all that was parsed but the stamp; the same for either [`Parse`].
     pub(crate) fn content_digest(&self) -> u64 {
-        if let Self::Text { digest } = self {
-            return *digest;
-        }
         let mut digest = Digest::of(self.route());
         match self {
             Self::Ticker(ticker) => {
@@ -182,7 +176,6 @@ impl Update {
                 }
             }
             Self::Value(value) => digest.value(value),
-            Self::Text { .. } => {}
         }
         digest.0
     }
@@ -383,7 +376,7 @@ mod tests {
                 let text = &frame.bytes[HEADER_BYTES..];
                 for parse in [Parse::Typed, Parse::Value] {
                     let update = parse.read(text, shape).unwrap();
-                    assert_eq!(update.stamp_ns(), Some(stamp_ns));
+                    assert_eq!(update.stamp_ns(), stamp_ns);
                     assert_eq!(message_digest(update.content_digest(), stamp_ns), digest);
                 }
             }

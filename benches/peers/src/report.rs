@@ -132,9 +132,9 @@ fn title(measure: Measure, cell: Cell) -> String {
     let shape = cell.shape.label();
     let messages = cell.messages;
     let parse = match cell.parse {
-        Parse::Typed => "typed parse",
-        Parse::Value => "parsed into a Value",
-        Parse::Text => "not parsed",
+        Some(Parse::Typed) => "typed parse",
+        Some(Parse::Value) => "parsed into a Value",
+        None => "not parsed",
     };
     match measure {
         Measure::Latency => format!("latency: {shape}, {}/s, {parse}", cell.per_sec),

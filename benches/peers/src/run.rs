@@ -28,7 +28,7 @@ pub(crate) struct ClientRun {
     #[arg(long)]
     shape: Shape,
     #[arg(long)]
-    parse: Parse,
+    parse: Option<Parse>,
     #[arg(long)]
     messages: u64,
 }
@@ -72,7 +72,8 @@ impl Run {
 /// Where a process failed, or the two ends disagree about what was sent: the run is void.
 pub(crate) fn once(peer: &Peer, field: Field, cell: Cell) -> Result<Run> {
     let mut venue = this_program()?
-        .args(["venue", "--shape", &name(&cell.shape), "--parse", &name(&cell.parse)])
+        .args(["venue", "--shape", &name(&cell.shape)])
+        .args(parse_arguments(cell))
         .args(["--messages", &cell.messages.to_string()])
         .args(["--per-sec", &cell.per_sec.to_string()])
         .spawn()?;
@@ -100,7 +101,8 @@ fn receive(peer: &Peer, field: Field, cell: Cell, venue: &mut Child) -> Result<R
     BufReader::new(stdout).read_line(&mut port)?;
     let client = this_program()?
         .args(["client", "--peer", peer.name, "--field", &name(&field), "--port", port.trim()])
-        .args(["--shape", &name(&cell.shape), "--parse", &name(&cell.parse)])
+        .args(["--shape", &name(&cell.shape)])
+        .args(parse_arguments(cell))
         .args(["--messages", &cell.messages.to_string()])
         .spawn()?;
     serde_json::from_slice(&client.wait_with_output()?.stdout).map_err(|_| "the client failed".into())
@@ -110,6 +112,10 @@ fn this_program() -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.stdout(Stdio::piped());
     Ok(command)
+}
+
+fn parse_arguments(cell: Cell) -> Vec<String> {
+    cell.parse.map_or_else(Vec::new, |parse| vec!["--parse".to_owned(), name(&parse)])
 }
 
 /// A value as the command line spells it.

@@ -45,8 +45,8 @@ impl Tally {
         if self.messages == 0 {
             CpuMeter::begin();
         }
-        let Some(stamp_ns) = update.stamp_ns() else { return self.count(update.content_digest()) };
         let now = stamp::now_ns();
+        let stamp_ns = update.stamp_ns();
         self.messages += 1;
         self.overtaken += u64::from(stamp_ns < self.newest);
         let digest = message_digest(update.content_digest(), stamp_ns);
@@ -62,9 +62,10 @@ impl Tally {
         }
     }
 
-    /// Of what has no stamp only the first and the last are timed: a look at the clock would cost as much as the message.
-    fn count(&mut self, digest: u64) {
+    /// Of what is not parsed only the first and the last are timed: a look at the clock would cost as much as the message.
+    pub(crate) fn count(&mut self, digest: u64) {
         if self.messages == 0 {
+            CpuMeter::begin();
             self.first_ns = stamp::now_ns();
         }
         self.messages += 1;

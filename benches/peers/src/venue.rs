@@ -21,7 +21,7 @@ pub(crate) struct Programme {
     pub(crate) shape: Shape,
     /// What is not parsed is sent without stamps, or stamping would be what is measured.
     #[arg(long)]
-    pub(crate) parse: Parse,
+    pub(crate) parse: Option<Parse>,
     #[arg(long)]
     pub(crate) messages: u64,
     /// 0 is flat out.
@@ -57,7 +57,7 @@ pub(crate) fn run(programme: Programme) -> Result<()> {
     let mut stream = tungstenite::accept(stream).map_err(|error| format!("upgrade: {error}"))?.into_inner();
     std::thread::sleep(BEFORE_THE_FIRST);
     let sent = match programme.per_sec {
-        0 if programme.parse == Parse::Text => flood(&mut stream, &frames, programme.messages)?,
+        0 if programme.parse.is_none() => flood(&mut stream, &frames, programme.messages)?,
         0 => burst(&mut stream, frames, programme.messages)?,
         per_sec => paced(&mut stream, frames, programme.messages, per_sec)?,
     };

@@ -11,7 +11,7 @@ use hypersockets::{
 
 use super::{Feed, Peer, RECEIVE_BUFFER_BYTES};
 use crate::Result;
-use crate::payload::{COINS, Parse, Update};
+use crate::payload::{COINS, Parse, Shape, Update, glance};
 use crate::tally::Tally;
 
 pub(super) const THREADED: Peer = Peer { name: "hypersockets", run: |feed| run(feed, &RouteOptions::new()) };
@@ -44,29 +44,30 @@ fn run_here(feed: &Feed) -> Result<Vec<Tally>> {
 }
 
 fn prepare(feed: &Feed, options: &RouteOptions<Update>, done: &Sender<Tally>) -> Ready {
-    // What is not read has one route only.
-    let routes = if feed.parse == Parse::Text { 1 } else { COINS.len() as u8 };
-    hypersockets::builder()
-        .url(feed.url())
-        .router(Router(feed.clone()), |routing| {
-            (0..routes).fold(routing, |routing, route| {
-                let recorder = Recorder { tally: Tally::new(feed.messages), done: done.clone() };
-                routing.handler_with(route, recorder, options.clone())
-            })
-        })
-        .socket(SocketOptions::new().receive_buffer_bytes(RECEIVE_BUFFER_BYTES))
-        .reconnect_strategy(NeverReconnect)
+    let recorder = || Recorder { tally: Tally::new(feed.messages), done: done.clone() };
+    let builder = hypersockets::builder().url(feed.url());
+    let builder = match feed.parse {
+        Some(parse) => builder.router(Updates { parse, shape: feed.shape }, |routing| {
+            (0..COINS.len() as u8)
+                .fold(routing, |routing, route| routing.handler_with(route, recorder(), options.clone()))
+        }),
+        None => builder.router(Texts, |routing| routing.handler_with((), recorder(), RouteOptions::new().inline())),
+    };
+    builder.socket(SocketOptions::new().receive_buffer_bytes(RECEIVE_BUFFER_BYTES)).reconnect_strategy(NeverReconnect)
 }
 
-struct Router(Feed);
+struct Updates {
+    parse: Parse,
+    shape: Shape,
+}
 
-impl MessageRouter for Router {
+impl MessageRouter for Updates {
     type Message = Update;
     type RouteKey = u8;
 
     fn parse(&self, message: WsMessage<'_>) -> hypersockets::Result<Update> {
         let text = message.as_text().ok_or("a binary message")?;
-        Ok(self.0.parse.read(text.as_bytes(), self.0.shape)?)
+        Ok(self.parse.read(text.as_bytes(), self.shape)?)
     }
 
     fn route_key(&self, update: &Update) -> u8 {
@@ -74,10 +75,31 @@ impl MessageRouter for Router {
     }
 }
 
+/// What is not parsed is its [`glance`], and goes one way.
+struct Texts;
+
+impl MessageRouter for Texts {
+    type Message = u64;
+    type RouteKey = ();
+
+    fn parse(&self, message: WsMessage<'_>) -> hypersockets::Result<u64> {
+        Ok(glance(message.as_text().ok_or("a binary message")?.as_bytes()))
+    }
+
+    fn route_key(&self, _: &u64) {}
+}
+
 /// Hands its tally over when the route ends.
 struct Recorder {
     tally: Tally,
     done: Sender<Tally>,
+}
+
+impl Recorder {
+    fn hand_over(&mut self) {
+        // The receiver has room for every route and outlives the client.
+        let _ = self.done.send(std::mem::replace(&mut self.tally, Tally::new(0)));
+    }
 }
 
 impl MessageHandler<Update> for Recorder {
@@ -87,7 +109,17 @@ impl MessageHandler<Update> for Recorder {
     }
 
     fn on_stop(&mut self) {
-        // The receiver has room for every route and outlives the client.
-        let _ = self.done.send(std::mem::replace(&mut self.tally, Tally::new(0)));
+        self.hand_over();
+    }
+}
+
+impl MessageHandler<u64> for Recorder {
+    fn handle(&mut self, digest: u64) -> hypersockets::Result<()> {
+        self.tally.count(digest);
+        Ok(())
+    }
+
+    fn on_stop(&mut self) {
+        self.hand_over();
     }
 }

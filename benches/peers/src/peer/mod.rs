@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use socket2::{Domain, Socket, Type};
 
 use crate::Result;
-use crate::payload::{Parse, Shape};
+use crate::payload::{Parse, Shape, glance};
 use crate::tally::Tally;
 
 /// One row of every table.
@@ -30,7 +30,8 @@ pub(crate) struct Peer {
 pub(crate) struct Feed {
     pub(crate) port: u16,
     pub(crate) shape: Shape,
-    pub(crate) parse: Parse,
+    /// `None`: not at all.
+    pub(crate) parse: Option<Parse>,
     pub(crate) messages: u64,
 }
 
@@ -114,7 +115,10 @@ impl Feed {
 
     /// One text, read and handled.
     fn handle(&self, text: &[u8], tally: &mut Tally) -> Result<()> {
-        tally.record(&self.parse.read(text, self.shape)?);
+        match self.parse {
+            Some(parse) => tally.record(&parse.read(text, self.shape)?),
+            None => tally.count(glance(text)),
+        }
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{Feed, Peer};
 use crate::Result;
-use crate::payload::{COINS, Update};
+use crate::payload::{COINS, Parse, Update};
 use crate::tally::Tally;
 
 pub(super) const PEER: Peer = Peer { name: "tokio pipeline", run };
@@ -21,6 +21,7 @@ pub(super) const PEER: Peer = Peer { name: "tokio pipeline", run };
 /// The way from a parse task to the handlers.
 struct Routes {
     feed: Feed,
+    parse: Parse,
     senders: HashMap<u8, Sender<Update>>,
 }
 
@@ -32,7 +33,8 @@ fn run(feed: &Feed) -> Result<Vec<Tally>> {
         senders.insert(route, sender);
         handlers.push(start_handler(queue, feed.messages)?);
     }
-    let routes = Arc::new(Routes { feed: feed.clone(), senders });
+    let parse = feed.parse.ok_or("a pipeline parses")?;
+    let routes = Arc::new(Routes { feed: feed.clone(), parse, senders });
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // On a worker, where sockets are polled: the thread that blocks on a future is none.
@@ -54,7 +56,7 @@ async fn read(routes: Arc<Routes>) -> Result<()> {
 }
 
 fn parse(text: &Utf8Bytes, routes: &Routes) {
-    let Ok(update) = routes.feed.parse.read(text.as_bytes(), routes.feed.shape) else { return };
+    let Ok(update) = routes.parse.read(text.as_bytes(), routes.feed.shape) else { return };
     if let Some(sender) = routes.senders.get(&update.route()) {
         // Its thread ends only once all senders are gone.
         let _ = sender.send(update);
