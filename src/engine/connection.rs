@@ -159,9 +159,10 @@ impl Connection {
                     trail.readable(desk.now_ns);
                 }
                 let time = ReadTime { returned, trail, kernel: fill.kernel };
+                let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, &time).err();
+                // Behind the hand-over: a message waits for nothing that could be done later.
                 self.session.shared.counters.bytes_received.add(fill.bytes as u64);
                 self.session.lifecycle.handle_input(returned, Input::Received);
-                let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, &time).err();
                 self.session.pipeline.read_done();
                 ending
             } else {
