@@ -9,6 +9,7 @@ mod support {
     pub(crate) mod by_hand;
     pub(crate) mod figures;
     pub(crate) mod flood;
+    pub(crate) mod upgrade;
 }
 
 use std::io::Read;
@@ -112,7 +113,7 @@ fn our_rate(flood: &Flood) -> Result<f64> {
 }
 
 fn raw_rate(flood: &Flood) -> Result<f64> {
-    let mut reader = RawReader::dial(flood)?;
+    let mut reader = RawReader::dial(flood.port(), flood.root())?;
     let mut buffer = vec![0; 2 * READ_BYTES];
     let (mut filled, mut messages, mut begin) = (0, 0, None);
     while messages < flood.messages() {

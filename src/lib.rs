@@ -86,7 +86,7 @@
 //! | `webpki-roots` | yes | Mozilla's root certificates, compiled in |
 //! | `native-roots` | | the host's root certificates |
 //! | `platform-verifier` | | certificates judged by the platform |
-//! | `serde_json` | yes | `?` on serde_json errors in routers and handlers |
+//! | `serde_json` | yes | `?` on serde_json errors in routers and handlers, [`Scratch::typed`] |
 //! | `toml` | | [`CorePlan`] from a TOML file |
 //! | `report` | | latency as JSON, CSV, HdrHistogram logs, Prometheus text and HTML: the `report` module |
 //! | `cli` | | the command `hypersockets` |
@@ -137,6 +137,7 @@ mod reconnect;
 pub mod report;
 mod router;
 mod routing;
+mod scratch;
 mod sender;
 #[cfg(feature = "simulator")]
 pub mod simulator;
@@ -166,10 +167,12 @@ pub use metrics::{ClockOffset, Latency, LatencyReport, Metrics, RouteLatency, Ro
 pub use passive_ping::{JsonPassivePing, PassivePingDetector, TextPassivePing};
 pub use pipeline::{HandlerThread, Overflow, Pulled, RouteReceiver};
 pub use reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
-pub use router::{MessageRouter, Parsed, Scratch, Sequence, SubscriptionReply};
+pub use router::{MessageRouter, Parsed, Sequence, SubscriptionReply};
 pub use routing::{NewRoute, RouteOptions, Routing};
 pub use rustls;
+pub use scratch::Scratch;
 pub use sender::Sender;
+pub use simd_json;
 pub use sources::{IntoSubscription, IntoUrl};
 pub use state::ClientState;
 pub use thread::ThreadOptions;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use simd_json::prelude::ValueAsScalar;
 
 use crate::message::WsMessage;
-use crate::router::Scratch;
+use crate::scratch::Scratch;
 
 /// Recognises the venue's pings among the data messages, before anything is parsed.
 ///
@@ -79,12 +79,12 @@ impl PassivePingDetector for JsonPassivePing {
             return false;
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let (bytes, buffers) = scratch.copy(bytes);
-            let Ok(tape) = simd_json::to_tape_with_buffers(bytes, buffers) else { return false };
-            let value = tape.as_value();
-            let Some(object) = value.as_object() else { return false };
-            let last = object.iter().filter(|(key, _)| *key == self.field).last();
-            last.is_some_and(|(_, value)| value.as_str() == Some(self.value.as_str()))
+            let is_ping = scratch.tape(bytes, |value| {
+                let last =
+                    value.as_object().and_then(|object| object.iter().filter(|(key, _)| *key == self.field).last());
+                Ok(last.is_some_and(|(_, value)| value.as_str() == Some(self.value.as_str())))
+            });
+            is_ping.unwrap_or(false)
         })
     }
 

@@ -1,10 +1,11 @@
 //! From a raw message to a typed one and its route: the user's trait, and what it may use while parsing.
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::hash::Hash;
 
 use crate::error::Result;
 use crate::message::WsMessage;
+use crate::scratch::Scratch;
 
 /// Parses raw messages and says which route each belongs to.
 ///
@@ -106,27 +107,5 @@ impl<'a, M> Parsed<'a, M> {
     /// Both at once, for messages that are pushed while the scratch memory is still borrowed.
     pub fn split(&mut self) -> (&mut Scratch, &mut Vec<M>) {
         (self.scratch, self.messages)
-    }
-}
-
-/// Memory that a parsing thread uses again for every message: a byte copy and simd-json's buffers.
-#[derive(Default)]
-pub struct Scratch {
-    bytes: Vec<u8>,
-    buffers: simd_json::Buffers,
-}
-
-impl Scratch {
-    /// A writable copy of `raw`, as simd-json wants it, with the buffers to parse it without an allocation.
-    pub fn copy(&mut self, raw: &[u8]) -> (&mut [u8], &mut simd_json::Buffers) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(raw);
-        (&mut self.bytes, &mut self.buffers)
-    }
-}
-
-impl Debug for Scratch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scratch").field("bytes", &self.bytes.capacity()).finish_non_exhaustive()
     }
 }

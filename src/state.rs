@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::clock;
 use crate::config::Limits;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) round_trips: LatencyRecorder,
     /// From the reads that brought messages to the writing of what answered them.
     pub(crate) tick_to_trade: LatencyRecorder,
+    /// Bounded by its senders, and only nearly, should several tell of something at once: a channel with a bound of its own holds
+    /// memory for as many events as might come.
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
     pub(crate) halted: Mutex<Vec<HaltedMember>>,
     /// A route is stale; changed under the lock of `halted`.
@@ -83,7 +85,7 @@ impl Shared {
             counters: ConnectionCounters::default(),
             round_trips: LatencyRecorder::default(),
             tick_to_trade: LatencyRecorder::default(),
-            events: bounded(EVENTS_BOUND),
+            events: unbounded(),
             halted: Mutex::default(),
             stale: AtomicBool::new(false),
             subprotocol: Mutex::new(None),
@@ -240,12 +242,11 @@ impl Shared {
 
     /// Tells whoever listens; `event` is only made where there is room for it.
     pub(crate) fn report(&self, event: impl FnOnce() -> ClientEvent) {
-        if self.events.0.is_full() {
+        if self.events.0.len() >= EVENTS_BOUND {
             return self.counters.events_dropped.add_shared(1);
         }
-        if let Err(TrySendError::Full(_)) = self.events.0.try_send(event()) {
-            self.counters.events_dropped.add_shared(1);
-        }
+        // Its receiver lives as long as it does.
+        let _ = self.events.0.send(event());
     }
 
     pub(crate) fn events(&self) -> &Receiver<ClientEvent> {

@@ -1,4 +1,5 @@
 //! Frames for the benches, and the parser written by hand that others are held against.
+#![allow(dead_code)] // each bench takes its own part of the support
 
 /// What one read brings at most.
 pub(crate) const READ_BYTES: usize = 64 * 1024;

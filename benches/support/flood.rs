@@ -1,19 +1,21 @@
 //! A venue that does nothing but send the same frames, as fast as they are taken, and a raw reader of it.
+#![allow(dead_code)] // each bench takes its own part of the support
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use hypersockets::rustls::crypto::{CryptoProvider, ring};
 use hypersockets::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use hypersockets::rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 use rcgen::{CertificateParams, KeyPair};
 use socket2::{Domain, Socket, Type};
-use tungstenite::handshake::derive_accept_key;
 
 use super::by_hand::{Feed, READ_BYTES};
+use super::upgrade;
 
 /// Of every receiver.
 pub(crate) const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
@@ -33,8 +35,8 @@ impl Flood {
         let messages = (blocks * feed.frames) as u64;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
-        let (config, root) =
-            if tls { server_config().map(|(config, root)| (Some(config), Some(root)))? } else { (None, None) };
+        let server = if tls { Some(server_config(ring::default_provider())?) } else { None };
+        let (config, root) = server.map(|(config, root)| (Arc::new(config), root)).unzip();
         thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let (config, block) = (config.clone(), feed.read.clone());
@@ -50,6 +52,10 @@ impl Flood {
         format!("{scheme}://localhost:{}/", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn root(&self) -> Option<Vec<u8>> {
         self.root.clone()
     }
@@ -63,16 +69,19 @@ impl Flood {
     }
 }
 
-fn server_config() -> io::Result<(Arc<ServerConfig>, Vec<u8>)> {
+/// A server of `localhost` that speaks what `provider` does, and the certificate to trust it by.
+pub(crate) fn server_config(provider: CryptoProvider) -> io::Result<(ServerConfig, Vec<u8>)> {
     let key = KeyPair::generate().map_err(io::Error::other)?;
     let params = CertificateParams::new(["localhost".to_owned()]).map_err(io::Error::other)?;
     let certificate = params.self_signed(&key).map_err(io::Error::other)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder()
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private)
         .map_err(io::Error::other)?;
-    Ok((Arc::new(config), certificate.der().to_vec()))
+    Ok((config, certificate.der().to_vec()))
 }
 
 fn serve(socket: TcpStream, config: Option<Arc<ServerConfig>>, block: &[u8], blocks: usize) -> io::Result<()> {
@@ -87,27 +96,11 @@ fn serve(socket: TcpStream, config: Option<Arc<ServerConfig>>, block: &[u8], blo
 }
 
 fn send(mut stream: impl Read + Write, block: &[u8], blocks: usize) -> io::Result<()> {
-    let head = read_head(&mut stream)?;
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap_or_default();
-    let accept = derive_accept_key(key.as_bytes());
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    stream.write_all(answer.as_bytes())?;
+    upgrade::accept(&mut stream)?;
     (0..blocks).try_for_each(|_| stream.write_all(block))?;
     stream.flush()?;
     // Until the other side has had enough.
     io::copy(&mut stream, &mut io::sink()).map(drop)
-}
-
-fn read_head(stream: &mut impl Read) -> io::Result<String> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).map_err(io::Error::other)
 }
 
 /// Blocking reads, behind the upgrade.
@@ -117,13 +110,13 @@ pub(crate) enum RawReader {
 }
 
 impl RawReader {
-    pub(crate) fn dial(flood: &Flood) -> io::Result<Self> {
+    pub(crate) fn dial(port: u16, root: Option<Vec<u8>>) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, flood.port)).into())?;
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true)?;
-        let mut reader = match flood.root() {
+        let mut reader = match root {
             None => Self::Plain(socket),
             Some(root) => {
                 let mut roots = RootCertStore::empty();
@@ -134,14 +127,18 @@ impl RawReader {
                 Self::Tls(Box::new(StreamOwned::new(session, socket)))
             }
         };
-        let request = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         match &mut reader {
-            Self::Plain(socket) => socket.write_all(request.as_bytes())?,
-            Self::Tls(stream) => stream.write_all(request.as_bytes())?,
+            Self::Plain(socket) => upgrade::ask(socket)?,
+            Self::Tls(stream) => upgrade::ask(stream)?,
         }
-        read_head(&mut reader)?;
         Ok(reader)
+    }
+
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.set_nonblocking(true),
+            Self::Tls(stream) => stream.sock.set_nonblocking(true),
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Arrival, Outlet};
 use crate::message::WsMessage;
 use crate::metrics::{ParseCounters, RouteStats};
-use crate::router::{MessageRouter, Parsed, Scratch};
+use crate::router::{MessageRouter, Parsed};
+use crate::scratch::Scratch;
 use crate::sync::{Mutex, lock};
 
 /// One route, seen from one parse site.

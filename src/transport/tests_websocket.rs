@@ -287,7 +287,7 @@ fn a_message_can_be_answered_while_it_is_lent() {
     session.input.append(&[frame(0x81, "tick"), frame(0x89, "p"), frame(0x81, "tock")].concat());
     let outcome = session.socket.read(&mut session.input, &mut session.out, |incoming, _, writer| {
         if let Incoming::Message(message) = incoming {
-            assert!(writer.send(&message));
+            assert!(writer.send(message));
             assert!(writer.ping(b""));
             assert!(!writer.out().is_empty());
         }

@@ -19,7 +19,7 @@ use crate::message::WsMessage;
 pub(crate) use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 /// What a venue sent, lent for the length of a call.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Incoming<'a> {
     /// A data message, fragments joined.
     Message(&'a WsMessage<'a>),

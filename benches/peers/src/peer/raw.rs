@@ -8,7 +8,6 @@ use crate::Result;
 use crate::tally::Tally;
 
 #[path = "../../../support/by_hand.rs"]
-#[allow(dead_code)] // shared with benches that use more of it
 mod by_hand;
 
 use by_hand::{READ_BYTES, take_frames};

@@ -1,7 +1,7 @@
 //! The messages that are measured: any JSON, of which only the simulator's sending time is kept.
 
-use hypersockets::{MessageRouter, Parsed, Result, WsMessage};
-use simd_json::prelude::ValueAsScalar;
+use hypersockets::simd_json::prelude::ValueAsScalar;
+use hypersockets::{MessageRouter, Parsed, Result, Scratch, WsMessage};
 
 /// A message that was read.
 #[derive(Debug, Clone, Copy)]
@@ -13,11 +13,10 @@ pub(crate) struct Tick {
 pub(crate) struct Ticks;
 
 impl Ticks {
-    fn read(bytes: &mut [u8], buffers: &mut simd_json::Buffers) -> Tick {
-        let tape = simd_json::to_tape_with_buffers(bytes, buffers).ok();
-        // `get` wants an object.
-        let object = tape.as_ref().map(|tape| tape.as_value()).filter(|value| value.as_object().is_some());
-        Tick { sent_unix_ns: object.and_then(|object| object.get("sent_unix_ns").and_then(|time| time.as_u64())) }
+    fn read(raw: &[u8], scratch: &mut Scratch) -> Tick {
+        let time =
+            scratch.tape(raw, |value| Ok(value.as_object().and_then(|object| object.get("sent_unix_ns")?.as_u64())));
+        Tick { sent_unix_ns: time.ok().flatten() }
     }
 }
 
@@ -26,13 +25,12 @@ impl MessageRouter for Ticks {
     type RouteKey = ();
 
     fn parse(&self, message: WsMessage<'_>) -> Result<Tick> {
-        Ok(Self::read(&mut message.as_bytes().to_vec(), &mut simd_json::Buffers::default()))
+        Ok(Self::read(message.as_bytes(), &mut Scratch::default()))
     }
 
     fn parse_each(&self, raw: WsMessage<'_>, out: &mut Parsed<'_, Tick>) -> Result<()> {
         let (scratch, ticks) = out.split();
-        let (bytes, buffers) = scratch.copy(raw.as_bytes());
-        ticks.push(Self::read(bytes, buffers));
+        ticks.push(Self::read(raw.as_bytes(), scratch));
         Ok(())
     }
 
