@@ -1,7 +1,8 @@
 //! TLS without a socket: a session that turns ciphertext into plaintext and back.
 //!
-//! Invariant: rustls always sees all ciphertext that is not discarded yet, in one piece and from its first byte; it
-//! remembers, by offset, the parts of an unfinished handshake message in it.
+//! rustls shakes hands and reads the records. With the feature `tls-in-place` it leaves those of TLS 1.3 to [`Records`] as soon as
+//! the handshake is over. Invariant: rustls always sees all ciphertext that is not discarded yet, in one piece and from its first
+//! byte; it remembers, by offset, the parts of an unfinished handshake message in it.
 
 use std::fmt;
 
@@ -10,6 +11,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffi
 
 use crate::error::DisconnectReason;
 use crate::transport::receive_buffer::ReceiveBuffer;
+#[cfg(feature = "tls-in-place")]
+use crate::transport::records::Records;
 use crate::transport::tls_options::TlsConnector;
 
 /// How far a session has come.
@@ -25,13 +28,26 @@ pub(crate) enum TlsState {
 
 /// One TLS connection. It holds ciphertext only, and of that only what is unfinished.
 pub(crate) struct TlsSession {
-    connection: UnbufferedClientConnection,
+    layer: Layer,
+    /// The config lets rustls give its secrets away.
+    #[cfg(feature = "tls-in-place")]
+    gives_secrets: bool,
     /// Received ciphertext that is no complete record or handshake message yet: at most 64 KiB and a record.
     tail: ReceiveBuffer,
     /// Ciphertext on its way out; `sent` bytes at its front have left.
     outgoing: Vec<u8>,
     sent: usize,
     phase: Phase,
+}
+
+/// Who reads and writes the records.
+enum Layer {
+    Rustls(Box<UnbufferedClientConnection>),
+    #[cfg(feature = "tls-in-place")]
+    Records(Box<Records>),
+    /// rustls did not let go of the session, which has failed with it.
+    #[cfg(feature = "tls-in-place")]
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -49,9 +65,16 @@ impl TlsSession {
     /// Begins a handshake with `host` (a DNS name, or an IP address with or without brackets), or with the name that the
     /// options put in its place: the ClientHello waits in [`outgoing`](Self::outgoing).
     pub(crate) fn new(connector: &TlsConnector, host: &str) -> Result<Self, DisconnectReason> {
-        let connection = connector.connect(host)?;
-        let mut session =
-            Self { connection, tail: ReceiveBuffer::default(), outgoing: Vec::new(), sent: 0, phase: Phase::Open };
+        let layer = Layer::Rustls(Box::new(connector.connect(host)?));
+        let mut session = Self {
+            layer,
+            #[cfg(feature = "tls-in-place")]
+            gives_secrets: connector.gives_secrets(),
+            tail: ReceiveBuffer::default(),
+            outgoing: Vec::new(),
+            sent: 0,
+            phase: Phase::Open,
+        };
         session.decrypt(&mut ReceiveBuffer::default(), &mut ReceiveBuffer::default())?;
         Ok(session)
     }
@@ -83,7 +106,7 @@ impl TlsSession {
         debug_assert!(cipher.data().starts_with(self.tail.data()), "the tail was not lent");
         self.tail.clear();
         let outcome = match &self.phase {
-            Phase::Open => self.read_records(cipher, plain),
+            Phase::Open => self.read_open(cipher, plain),
             Phase::PeerClosed => Ok(TlsState::PeerClosed),
             Phase::Closing => {
                 cipher.clear();
@@ -109,48 +132,50 @@ impl TlsSession {
         outcome
     }
 
-    fn read_records(
+    fn read_open(
         &mut self,
         cipher: &mut ReceiveBuffer,
         plain: &mut ReceiveBuffer,
     ) -> Result<TlsState, DisconnectReason> {
-        // Ends: each turn discards a record, hands out a queued message, or returns.
-        loop {
-            let status = self.connection.process_tls_records(cipher.data_mut());
-            let mut discard = status.discard;
-            let reached = match status.state.map_err(|error| DisconnectReason::Tls(error.to_string()))? {
-                ConnectionState::ReadTraffic(mut records) => {
-                    while let Some(record) = records.next_record() {
-                        let record = record.map_err(|error| DisconnectReason::Tls(error.to_string()))?;
-                        plain.append(record.payload);
-                        discard += record.discard;
-                    }
-                    None
+        match &mut self.layer {
+            Layer::Rustls(connection) => {
+                let reached = read_records(connection, cipher, plain, &mut self.outgoing)?;
+                #[cfg(feature = "tls-in-place")]
+                if reached == TlsState::Traffic && cipher.is_empty() {
+                    self.take_over()?;
                 }
-                ConnectionState::EncodeTlsData(mut message) => {
-                    append_with(&mut self.outgoing, 0, |room| Ok(message.encode(room)?))?;
-                    None
-                }
-                // Our outgoing bytes leave in the order they were queued in, so rustls need not wait for them.
-                ConnectionState::TransmitTlsData(transmit) => {
-                    transmit.done();
-                    None
-                }
-                ConnectionState::BlockedHandshake => Some(TlsState::Handshaking),
-                ConnectionState::WriteTraffic(_) => Some(TlsState::Traffic),
-                ConnectionState::PeerClosed | ConnectionState::Closed => Some(TlsState::PeerClosed),
-                other => return Err(unexpected(&other)),
-            };
-            cipher.consume(discard);
-            if let Some(state) = reached {
-                return Ok(state);
+                Ok(reached)
             }
+            #[cfg(feature = "tls-in-place")]
+            Layer::Records(records) => records.read(cipher, plain, &mut self.outgoing).map_err(|error| told(&error)),
+            #[cfg(feature = "tls-in-place")]
+            Layer::Nobody => Ok(TlsState::Traffic),
         }
+    }
+
+    /// Leaves the records to [`Records`], where that can be. Nothing may wait on either side: rustls remembers no part of a message
+    /// then, and has handed out all that it had to say.
+    #[cfg(feature = "tls-in-place")]
+    fn take_over(&mut self) -> Result<(), DisconnectReason> {
+        let is_ready = |connection: &UnbufferedClientConnection| {
+            connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) && !connection.wants_write()
+        };
+        if !self.gives_secrets || !matches!(&self.layer, Layer::Rustls(connection) if is_ready(connection)) {
+            return Ok(());
+        }
+        if let Layer::Rustls(connection) = std::mem::replace(&mut self.layer, Layer::Nobody) {
+            self.layer = Layer::Records(Box::new(Records::take_over(*connection).map_err(|error| told(&error))?));
+        }
+        Ok(())
     }
 
     /// Whether application data must still wait.
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        match &self.layer {
+            Layer::Rustls(connection) => connection.is_handshaking(),
+            #[cfg(feature = "tls-in-place")]
+            Layer::Records(_) | Layer::Nobody => false,
+        }
     }
 
     /// Whether [`encrypt`](Self::encrypt) may be called.
@@ -160,51 +185,38 @@ impl TlsSession {
 
     /// Encrypts `plain` into [`outgoing`](Self::outgoing), behind a KeyUpdate where the peer asked for one.
     pub(crate) fn encrypt(&mut self, plain: &[u8]) -> Result<(), DisconnectReason> {
-        let records = plain.len().div_ceil(RECORD_BYTES);
-        let room = plain.len() + records * RECORD_OVERHEAD_BYTES;
-        self.write_traffic(room, |traffic, room| traffic.encrypt(plain, room))
+        debug_assert!(self.accepts_plaintext(), "nothing may be encrypted now");
+        match &mut self.layer {
+            Layer::Rustls(connection) => {
+                let records = plain.len().div_ceil(RECORD_BYTES);
+                let room = plain.len() + records * RECORD_OVERHEAD_BYTES;
+                let write = |traffic: &mut WriteTraffic<'_, _>, room: &mut [u8]| traffic.encrypt(plain, room);
+                write_traffic(connection, &mut self.tail, &mut self.outgoing, room, write)
+            }
+            #[cfg(feature = "tls-in-place")]
+            Layer::Records(records) => records.write(plain, &mut self.outgoing).map_err(|error| told(&error)),
+            #[cfg(feature = "tls-in-place")]
+            Layer::Nobody => Ok(()),
+        }
     }
 
     /// Queues close_notify, once; during the handshake and after a failure there is nothing to close. From then on no
     /// plaintext is taken, and what the peer still says is dropped.
     pub(crate) fn close_notify(&mut self) {
         if self.accepts_plaintext() {
-            // Where both sides have said it, rustls refuses to say it again.
-            let _ = self.write_traffic(0, |traffic, room| traffic.queue_close_notify(room));
+            // It is said once; where it cannot be, the end of the stream says it.
+            let _ = match &mut self.layer {
+                Layer::Rustls(connection) => {
+                    let write = |traffic: &mut WriteTraffic<'_, _>, room: &mut [u8]| traffic.queue_close_notify(room);
+                    write_traffic(connection, &mut self.tail, &mut self.outgoing, 0, write)
+                }
+                #[cfg(feature = "tls-in-place")]
+                Layer::Records(records) => records.close_notify(&mut self.outgoing).map_err(|error| told(&error)),
+                #[cfg(feature = "tls-in-place")]
+                Layer::Nobody => Ok(()),
+            };
             if matches!(self.phase, Phase::Open) {
                 self.phase = Phase::Closing;
-            }
-        }
-    }
-
-    fn write_traffic(
-        &mut self,
-        room: usize,
-        mut write: impl FnMut(&mut WriteTraffic<'_, ClientConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
-    ) -> Result<(), DisconnectReason> {
-        debug_assert!(self.accepts_plaintext(), "nothing may be encrypted now");
-        loop {
-            // The real tail, not an empty slice: rustls may hold offsets into it.
-            let status = self.connection.process_tls_records(self.tail.data_mut());
-            let discard = status.discard;
-            let wrote = match status.state.map_err(|error| DisconnectReason::Tls(error.to_string()))? {
-                ConnectionState::WriteTraffic(mut traffic) => {
-                    append_with(&mut self.outgoing, room, |room| Ok(write(&mut traffic, room)?))?;
-                    true
-                }
-                ConnectionState::EncodeTlsData(mut message) => {
-                    append_with(&mut self.outgoing, 0, |room| Ok(message.encode(room)?))?;
-                    false
-                }
-                ConnectionState::TransmitTlsData(transmit) => {
-                    transmit.done();
-                    false
-                }
-                other => return Err(unexpected(&other)),
-            };
-            self.tail.consume(discard);
-            if wrote {
-                return Ok(());
             }
         }
     }
@@ -226,9 +238,11 @@ impl TlsSession {
 
     /// Moves what rustls has ready to send into `outgoing` without letting it read: after an error it must not.
     fn queue_alerts(&mut self) {
+        #[cfg_attr(not(feature = "tls-in-place"), expect(irrefutable_let_patterns, reason = "there is one layer only"))]
+        let Layer::Rustls(connection) = &mut self.layer else { return };
         // rustls hands out queued messages before it looks at its input, so the empty slice is never read.
-        while self.connection.wants_write() {
-            match self.connection.process_tls_records(&mut []).state {
+        while connection.wants_write() {
+            match connection.process_tls_records(&mut []).state {
                 Ok(ConnectionState::EncodeTlsData(mut message)) => {
                     if append_with(&mut self.outgoing, 0, |room| Ok(message.encode(room)?)).is_err() {
                         return;
@@ -248,6 +262,86 @@ impl fmt::Debug for TlsSession {
             .field("outgoing_bytes", &self.outgoing().len())
             .finish_non_exhaustive()
     }
+}
+
+/// Takes what `cipher` holds as far as it is complete.
+fn read_records(
+    connection: &mut UnbufferedClientConnection,
+    cipher: &mut ReceiveBuffer,
+    plain: &mut ReceiveBuffer,
+    outgoing: &mut Vec<u8>,
+) -> Result<TlsState, DisconnectReason> {
+    // Ends: each turn discards a record, hands out a queued message, or returns.
+    loop {
+        let status = connection.process_tls_records(cipher.data_mut());
+        let mut discard = status.discard;
+        let reached = match status.state.map_err(|error| told(&error))? {
+            ConnectionState::ReadTraffic(mut records) => {
+                while let Some(record) = records.next_record() {
+                    let record = record.map_err(|error| told(&error))?;
+                    plain.append(record.payload);
+                    discard += record.discard;
+                }
+                None
+            }
+            ConnectionState::EncodeTlsData(mut message) => {
+                append_with(outgoing, 0, |room| Ok(message.encode(room)?))?;
+                None
+            }
+            // Our outgoing bytes leave in the order they were queued in, so rustls need not wait for them.
+            ConnectionState::TransmitTlsData(transmit) => {
+                transmit.done();
+                None
+            }
+            ConnectionState::BlockedHandshake => Some(TlsState::Handshaking),
+            ConnectionState::WriteTraffic(_) => Some(TlsState::Traffic),
+            ConnectionState::PeerClosed | ConnectionState::Closed => Some(TlsState::PeerClosed),
+            other => return Err(unexpected(&other)),
+        };
+        cipher.consume(discard);
+        if let Some(state) = reached {
+            return Ok(state);
+        }
+    }
+}
+
+/// Lets `write` append to `outgoing`, behind whatever rustls has to say first.
+fn write_traffic(
+    connection: &mut UnbufferedClientConnection,
+    tail: &mut ReceiveBuffer,
+    outgoing: &mut Vec<u8>,
+    room: usize,
+    mut write: impl FnMut(&mut WriteTraffic<'_, ClientConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
+) -> Result<(), DisconnectReason> {
+    loop {
+        // The real tail, not an empty slice: rustls may hold offsets into it.
+        let status = connection.process_tls_records(tail.data_mut());
+        let discard = status.discard;
+        let wrote = match status.state.map_err(|error| told(&error))? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                append_with(outgoing, room, |room| Ok(write(&mut traffic, room)?))?;
+                true
+            }
+            ConnectionState::EncodeTlsData(mut message) => {
+                append_with(outgoing, 0, |room| Ok(message.encode(room)?))?;
+                false
+            }
+            ConnectionState::TransmitTlsData(transmit) => {
+                transmit.done();
+                false
+            }
+            other => return Err(unexpected(&other)),
+        };
+        tail.consume(discard);
+        if wrote {
+            return Ok(());
+        }
+    }
+}
+
+/// What rustls says of an error, as the reason that the session ended for.
+fn told(error: &rustls::Error) -> DisconnectReason {
+    DisconnectReason::Tls(error.to_string())
 }
 
 /// The most plaintext that fits one record (RFC 8446, section 5.1).

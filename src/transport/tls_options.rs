@@ -207,6 +207,8 @@ impl TlsOptions {
                 .map_err(|error| invalid("the client's certificate cannot be used with its private key", &error))?,
         };
         config.alpn_protocols.clone_from(&self.alpn);
+        // Within the process, from rustls to the code that reads the records in its place.
+        config.enable_secret_extraction = cfg!(feature = "tls-in-place");
         Ok(config)
     }
 
@@ -303,6 +305,11 @@ pub(crate) struct TlsConnector {
 }
 
 impl TlsConnector {
+    #[cfg(feature = "tls-in-place")]
+    pub(super) fn gives_secrets(&self) -> bool {
+        self.config.enable_secret_extraction
+    }
+
     /// Begins a session with `host`.
     pub(super) fn connect(&self, host: &str) -> Result<UnbufferedClientConnection, DisconnectReason> {
         let name = match &self.server_name {
