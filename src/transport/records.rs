@@ -311,3 +311,8 @@ const MOST_WARNINGS: u8 = 4;
 /// Levels of alerts (section 6).
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
+
+#[cfg(test)]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+#[path = "tests_records.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ServerConfig, ServerConnection, WebPkiClientVerifier};
-use rustls::{RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::*;
 use crate::transport::TlsOptions;
@@ -32,6 +32,18 @@ impl Authority {
     /// The connector of a client that trusts this authority alone.
     pub(crate) fn connector(&self) -> TlsConnector {
         TlsOptions::new().add_root_der(self.der.clone()).only_added_roots().connector().unwrap()
+    }
+
+    /// That, and one whose config keeps rustls's secrets: the records stay rustls's.
+    pub(crate) fn connectors(&self) -> [TlsConnector; 2] {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone().into()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(provider().unwrap()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        [self.connector(), TlsOptions::new().client_config(Arc::new(config)).connector().unwrap()]
     }
 
     pub(crate) fn server_config(
@@ -102,8 +114,8 @@ impl Wire {
         }
     }
 
-    pub(crate) fn live(authority: &Authority, config: ServerConfig) -> Self {
-        let mut wire = Self::new(&authority.connector(), HOST, &Arc::new(config));
+    pub(crate) fn live(connector: &TlsConnector, config: ServerConfig) -> Self {
+        let mut wire = Self::new(connector, HOST, &Arc::new(config));
         wire.shake_hands(usize::MAX).unwrap();
         wire
     }

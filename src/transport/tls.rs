@@ -169,6 +169,12 @@ impl TlsSession {
         Ok(())
     }
 
+    #[cfg(all(test, feature = "tls-in-place"))]
+    pub(super) fn records(&mut self) -> &mut Records {
+        let Layer::Records(records) = &mut self.layer else { panic!("the records are rustls's") };
+        records
+    }
+
     /// Whether application data must still wait.
     pub(crate) fn is_handshaking(&self) -> bool {
         match &self.layer {
