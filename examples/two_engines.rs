@@ -6,19 +6,42 @@
 use std::time::Duration;
 
 use hypersockets::simulator::Venue;
-use hypersockets::{CorePlan, HandlerThread, MessageRouter, Result, RouteOptions, ThreadOptions, WsMessage};
+use hypersockets::{
+    CorePlan, HandlerThread, MessageRouter, Parsed, Result, RouteOptions, Scratch, ThreadOptions, WsMessage,
+};
+use serde::Deserialize;
 
-struct Lengths;
+/// What is read of a message: serde passes over the rest.
+#[derive(Debug, Deserialize)]
+struct Message {
+    data: Data,
+}
 
-impl MessageRouter for Lengths {
-    type Message = usize;
+#[derive(Debug, Deserialize)]
+struct Data {
+    #[serde(rename = "time", default)]
+    time_ms: u64,
+}
+
+/// A message is the venue's time of it.
+struct Times;
+
+impl MessageRouter for Times {
+    type Message = u64;
     type RouteKey = ();
 
-    fn parse(&self, message: WsMessage<'_>) -> Result<usize> {
-        Ok(message.as_bytes().len())
+    fn parse(&self, message: WsMessage<'_>) -> Result<u64> {
+        Ok(Scratch::default().typed::<Message>(message.as_bytes())?.data.time_ms)
     }
 
-    fn route_key(&self, _length: &usize) {}
+    /// With the parsing thread's own memory, so that no message costs an allocation.
+    fn parse_each(&self, raw: WsMessage<'_>, out: &mut Parsed<'_, u64>) -> Result<()> {
+        let time_ms = out.scratch().typed::<Message>(raw.as_bytes())?.data.time_ms;
+        out.push(time_ms);
+        Ok(())
+    }
+
+    fn route_key(&self, _: &u64) {}
 }
 
 fn main() -> Result<()> {
@@ -40,10 +63,10 @@ fn main() -> Result<()> {
     ];
     let mut clients = Vec::new();
     for (venue, engine) in venues.iter().zip([&feed, &orders]) {
-        let handler = |_length: usize| Ok(());
+        let handler = |_time_ms: u64| Ok(());
         let client = hypersockets::builder()
             .url(venue.url())
-            .router(Lengths, |routing| routing.handler_with((), handler, RouteOptions::new().on(&books)))
+            .router(Times, |routing| routing.handler_with((), handler, RouteOptions::new().on(&books)))
             .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
             .measure_latency()
             .engine(engine)

@@ -29,7 +29,6 @@ impl Peer {
         let mut wire = Wire::new(&authority.connector(), HOST, &Arc::new(config));
         wire.shake_hands(usize::MAX).unwrap();
         let Some(SupportedCipherSuite::Tls13(suite)) = wire.venue.negotiated_cipher_suite() else { panic!("TLS 1.3") };
-        #[expect(deprecated, reason = "the connection that replaces it cannot be made of this one")]
         let ExtractedSecrets { tx: (number, secrets), .. } = wire.venue.dangerous_extract_secrets().unwrap();
         Self { client: wire.client, encrypter: encrypter(suite, secrets).unwrap(), number }
     }
@@ -51,7 +50,7 @@ impl Peer {
     }
 
     /// Says something good, something bad, and something good again, which must not come through.
-    fn is_refused(mut self, bad: impl FnOnce(&mut Self) -> Vec<u8>, words: &str) {
+    fn meets_refusal(mut self, bad: impl FnOnce(&mut Self) -> Vec<u8>, words: &str) {
         let mut all = self.record(ContentType::ApplicationData, GOOD);
         all.extend(bad(&mut self));
         all.extend(self.record(ContentType::ApplicationData, b"never"));
@@ -85,7 +84,7 @@ fn what_breaks_a_rule_inside_a_record_ends_the_session_behind_what_was_good() {
         // Nothing but padding.
         (ContentType::Unknown(0), &[0; 20], "IllegalTlsInnerPlaintext"),
     ] {
-        Peer::new().is_refused(|peer| peer.record(typ, payload), words);
+        Peer::new().meets_refusal(|peer| peer.record(typ, payload), words);
     }
 }
 
@@ -100,7 +99,7 @@ fn what_is_not_encrypted_or_too_long_is_refused() {
         (&[23, 3, 3, 0, 3, 1, 2, 3], "decrypt"),
         (&[23, 3, 3, 0, 0], "decrypt"),
     ] {
-        Peer::new().is_refused(|_| record.to_vec(), words);
+        Peer::new().meets_refusal(|_| record.to_vec(), words);
     }
 }
 

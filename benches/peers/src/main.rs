@@ -11,6 +11,7 @@ mod report;
 mod run;
 mod stamp;
 mod tally;
+mod texts;
 mod venue;
 
 use std::path::PathBuf;

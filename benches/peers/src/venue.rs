@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite;
 use crate::Result;
 use crate::payload::{self, Frame, Parse, Shape};
 use crate::stamp;
+use crate::texts::TEXTS;
 
 /// What to send.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -80,7 +81,7 @@ fn paced(stream: &mut TcpStream, mut frames: Vec<Frame>, messages: u64, per_sec:
         let due = begin + turn * 1_000_000_000 / per_sec;
         // Stamps rise strictly, so that one message is never taken for another.
         let stamp_ns = wait_until(due).max(last + 1);
-        let frame = &mut frames[turn as usize % payload::FRAMES];
+        let frame = &mut frames[turn as usize % TEXTS];
         sum.add(frame.stamp(stamp_ns));
         stream.write_all(&frame.bytes)?;
         late_ns.record(stamp_ns - due)?;
@@ -108,7 +109,7 @@ fn burst(stream: &mut TcpStream, mut frames: Vec<Frame>, messages: u64) -> Resul
     let mut out = Vec::with_capacity(2 * BURST_WRITE_BYTES);
     for turn in 0..messages {
         let stamp_ns = stamp::now_ns().max(last + 1);
-        let frame = &mut frames[turn as usize % payload::FRAMES];
+        let frame = &mut frames[turn as usize % TEXTS];
         sum.add(frame.stamp(stamp_ns));
         out.extend_from_slice(&frame.bytes);
         if out.len() >= BURST_WRITE_BYTES {

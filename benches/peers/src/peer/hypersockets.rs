@@ -11,8 +11,9 @@ use hypersockets::{
 
 use super::{Feed, Peer, RECEIVE_BUFFER_BYTES};
 use crate::Result;
-use crate::payload::{COINS, Parse, Shape, Update, glance};
+use crate::payload::{Parse, Shape, Update, glance};
 use crate::tally::Tally;
+use crate::texts::COINS;
 
 pub(super) const THREADED: Peer = Peer { name: "hypersockets", run: |feed| run(feed, &RouteOptions::new()) };
 pub(super) const INLINE: Peer =

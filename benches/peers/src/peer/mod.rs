@@ -46,7 +46,13 @@ pub(crate) enum Field {
 
 impl Field {
     pub(crate) fn peers(self) -> &'static [Peer] {
-        const PIPELINES: &[Peer] = &[spec_pipeline::PEER, hypersockets::THREADED, hypersockets::INLINE, raw::BLOCKING];
+        const PIPELINES: &[Peer] = &[
+            spec_pipeline::PEER,
+            spec_pipeline::OF_VALUES,
+            hypersockets::THREADED,
+            hypersockets::INLINE,
+            raw::BLOCKING,
+        ];
         const CLIENTS: &[Peer] = &[
             raw::BUSY,
             raw::BLOCKING,
@@ -84,6 +90,7 @@ impl Field {
 
 /// Rows that bars name.
 pub(crate) const SPEC_PIPELINE: &str = spec_pipeline::PEER.name;
+pub(crate) const SPEC_PIPELINE_OF_VALUES: &str = spec_pipeline::OF_VALUES.name;
 pub(crate) const OURS_INLINE: &str = hypersockets::INLINE.name;
 pub(crate) const BOOMNET: &str = boomnet::PEER.name;
 pub(crate) const TOKIO_TUNGSTENITE: &str = tokio_tungstenite::PEER.name;

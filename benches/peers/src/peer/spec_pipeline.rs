@@ -13,10 +13,16 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{Feed, Peer};
 use crate::Result;
-use crate::payload::{COINS, Parse, Update};
+use crate::payload::{Parse, Update};
 use crate::tally::Tally;
+use crate::texts::COINS;
 
 pub(super) const PEER: Peer = Peer { name: "tokio pipeline", run };
+/// What such clients do more often: a tree for each message, which is freed far from where it was made.
+pub(super) const OF_VALUES: Peer = Peer {
+    name: "tokio pipeline, Value",
+    run: |feed| run(&Feed { parse: Some(Parse::Value), ..feed.clone() }),
+};
 
 /// The way from a parse task to the handlers.
 struct Routes {
