@@ -8,6 +8,7 @@
 
 mod support {
     pub(crate) mod by_hand;
+    pub(crate) mod cores;
     pub(crate) mod figures;
     pub(crate) mod upgrade;
 }
@@ -25,6 +26,7 @@ use hypersockets::{
     NeverReconnect, Result, RouteOptions, ThreadOptions, WsMessage,
 };
 use support::by_hand::{READ_BYTES, take_frames};
+use support::cores;
 use support::figures::{self, median};
 use support::upgrade;
 
@@ -49,9 +51,9 @@ struct Reader {
 }
 
 const READERS: [Reader; 7] = [
-    Reader { name: "raw, busy", read: |venue, messages| on_first_core(move || raw(venue, messages, true)) },
-    Reader { name: "raw, blocking", read: |venue, messages| on_first_core(move || raw(venue, messages, false)) },
-    Reader { name: "inline, busy", read: |venue, messages| on_first_core(move || turned(venue, messages)) },
+    Reader { name: "raw, busy", read: |venue, messages| cores::on_first(move || raw(venue, messages, true)) },
+    Reader { name: "raw, blocking", read: |venue, messages| cores::on_first(move || raw(venue, messages, false)) },
+    Reader { name: "inline, busy", read: |venue, messages| cores::on_first(move || turned(venue, messages)) },
     Reader { name: "inline, adaptive", read: |venue, _| engine(venue, IdleStrategy::default(), false, &inline()) },
     Reader {
         name: "threads, adaptive",
@@ -128,9 +130,7 @@ fn start_venue(messages: u64, per_sec: u64) -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
-        if let Some(last) = core_affinity::get_core_ids().unwrap_or_default().last() {
-            core_affinity::set_for_current(*last);
-        }
+        cores::stay_on_last();
         // A reader that fails says so itself.
         let _ = listener.accept().and_then(|(socket, _)| send(socket, messages, per_sec));
     });
@@ -164,19 +164,11 @@ fn send(mut socket: TcpStream, messages: u64, per_sec: u64) -> io::Result<()> {
 }
 
 fn histogram() -> Result<Histogram<u64>> {
-    Histogram::new(3).map_err(|error| error.to_string().into())
+    Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(|error| error.to_string().into())
 }
 
-/// On a thread of its own, so that what follows does not inherit the core.
-fn on_first_core(read: impl FnOnce() -> Result<Histogram<u64>> + Send + 'static) -> Result<Histogram<u64>> {
-    let reading = thread::spawn(move || {
-        if let Some(first) = core_affinity::get_core_ids().unwrap_or_default().first() {
-            core_affinity::set_for_current(*first);
-        }
-        read()
-    });
-    reading.join().map_err(|_| "the reader panicked")?
-}
+/// Longer counts as this.
+const LONGEST_NS: u64 = 60_000_000_000;
 
 fn raw(venue: SocketAddr, messages: u64, busy: bool) -> Result<Histogram<u64>> {
     let mut socket = TcpStream::connect(venue)?;

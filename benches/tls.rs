@@ -11,6 +11,7 @@
 
 mod support {
     pub(crate) mod by_hand;
+    pub(crate) mod cores;
     pub(crate) mod figures;
     pub(crate) mod flood;
     pub(crate) mod hand;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use allocation_counter::AllocationInfo;
 use hypersockets::simulator::{Recording, Venue};
 use hypersockets::{
-    Client, ClientBuilder, EventLoop, HasRouter, HasUrl, MessageRouter, Result, RouteOptions, TlsOptions, WsMessage,
+    Client, ClientBuilder, EventLoop, HasRouter, HasUrl, MessageRouter, Result, RouteOptions, Scratch, TlsOptions,
+    WsMessage,
 };
 
 #[test]
@@ -51,6 +52,31 @@ fn messages_of_16_kib_that_cross_reads_are_received_without_an_allocation() {
 #[test]
 fn measuring_latency_allocates_nothing_either() {
     assert_none(&Feed::of(150, 50_000).inline().measuring_latency().receive());
+}
+
+#[test]
+fn simd_json_in_scratch_memory_allocates_nothing() {
+    #[derive(serde::Deserialize)]
+    struct Book<'a> {
+        coin: &'a str,
+        time: u64,
+    }
+
+    let levels = r#"{"px":"95123.10","sz":"3.2","n":4},"#.repeat(40);
+    let text = format!(r#"{{"coin":"BTC","levels":[{}],"time":1700000000000}}"#, levels.trim_end_matches(','));
+    let mut scratch = Scratch::default();
+    let mut read = || {
+        let book: Book<'_> = scratch.typed(text.as_bytes()).expect("a book");
+        assert_eq!((book.coin, book.time), ("BTC", 1_700_000_000_000));
+        let levels = scratch.tape(text.as_bytes(), |value| {
+            let levels = value.as_object().and_then(|book| book.get("levels")).and_then(|levels| levels.as_array());
+            levels.map(|levels| levels.len()).ok_or_else(|| "no levels".into())
+        });
+        assert_eq!(levels.expect("a book"), 40);
+    };
+    read();
+    let counted = allocation_counter::measure(|| (0..100).for_each(|_| read()));
+    assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
 /// rustls hands out each record as a vector of its own, and lets it go once the next is there. Beside them there is the

@@ -15,11 +15,13 @@ use rcgen::{CertificateParams, KeyPair};
 use socket2::{Domain, Socket, Type};
 
 use super::by_hand::{Feed, READ_BYTES};
+use super::cores;
 use super::upgrade;
 
 /// Of every receiver.
 pub(crate) const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
+#[derive(Clone)]
 pub(crate) struct Flood {
     text_bytes: usize,
     messages: u64,
@@ -41,7 +43,10 @@ impl Flood {
             for socket in listener.incoming().map_while(Result::ok) {
                 let (config, block) = (config.clone(), feed.read.clone());
                 // Who goes early is no concern of ours.
-                thread::spawn(move || drop(serve(socket, config, &block, blocks)));
+                thread::spawn(move || {
+                    cores::stay_on_last();
+                    drop(serve(socket, config, &block, blocks));
+                });
             }
         });
         Ok(Self { text_bytes, messages, port, root })
@@ -103,7 +108,7 @@ fn send(mut stream: impl Read + Write, block: &[u8], blocks: usize) -> io::Resul
     io::copy(&mut stream, &mut io::sink()).map(drop)
 }
 
-/// Blocking reads, behind the upgrade.
+/// Raw reads, behind the upgrade; blocking, until told otherwise.
 pub(crate) enum RawReader {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
