@@ -48,14 +48,14 @@ where
 
 /// What is known about a message when it is handled, and the way to answer it.
 pub struct Delivery<'a> {
-    arrival: Arrival,
+    arrival: &'a Arrival,
     /// Known where latency is measured.
     dequeued_ns: Option<u64>,
     outlet: &'a mut dyn Outlet,
 }
 
 impl<'a> Delivery<'a> {
-    pub(crate) fn new(arrival: Arrival, dequeued_ns: Option<u64>, outlet: &'a mut dyn Outlet) -> Self {
+    pub(crate) fn new(arrival: &'a Arrival, dequeued_ns: Option<u64>, outlet: &'a mut dyn Outlet) -> Self {
         Self { arrival, dequeued_ns, outlet }
     }
 
@@ -91,7 +91,7 @@ impl<'a> Delivery<'a> {
 
 impl fmt::Debug for Delivery<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("arrival", &self.arrival).finish_non_exhaustive()
+        f.debug_struct("Delivery").field("arrival", self.arrival).finish_non_exhaustive()
     }
 }
 

@@ -83,6 +83,8 @@ pub(super) struct Site<R: MessageRouter> {
     base: Arc<Base>,
     counters: Arc<ParseCounters>,
     index: HashMap<R::RouteKey, usize, FxBuildHasher>,
+    /// The key of the first route, as long as no other has one: then there is nothing to look up.
+    only: Option<R::RouteKey>,
     routes: Vec<Route<R::Message>>,
     default: Option<usize>,
     made: Arc<Mutex<Made<R>>>,
@@ -94,12 +96,29 @@ pub(super) struct Site<R: MessageRouter> {
     /// Inline routes that handled something since the last `drained`.
     in_batch: Vec<usize>,
     scratch: Scratch,
+    /// Whose code is running: who is to blame for a panic.
+    step: Step,
     measures: bool,
     wall: WallTime,
     /// The last epoch that was severed by us: once is enough.
     severed: u64,
     /// Dropped at the stop, for which the client waits.
     leaving: Option<Leaving>,
+}
+
+/// How far the message at hand has come.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Parse,
+    /// On its way to its route; so many are left behind it.
+    Find {
+        left: usize,
+    },
+    /// In an inline handler, with the stamp of the hand-over where the route is measured.
+    Handle {
+        route: usize,
+        queued_ns: Option<u64>,
+    },
 }
 
 /// The last read that carried a venue's time, on both clocks: one look at the wall clock a read.
@@ -117,6 +136,7 @@ impl<R: MessageRouter> Site<R> {
             lane,
             counters: base.stats.add_site(),
             index: HashMap::default(),
+            only: None,
             routes: Vec::new(),
             default: None,
             adopted: 0,
@@ -125,6 +145,7 @@ impl<R: MessageRouter> Site<R> {
             parsed: Vec::new(),
             in_batch: Vec::new(),
             scratch: Scratch::default(),
+            step: Step::Parse,
             measures: base.surroundings.measure_latency,
             wall: WallTime::default(),
             severed: 0,
@@ -140,54 +161,82 @@ impl<R: MessageRouter> Site<R> {
     /// Takes a route in; `None` is the key of the default one.
     pub(super) fn take(&mut self, key: Option<R::RouteKey>, route: Route<R::Message>) {
         match key {
-            Some(key) => drop(self.index.insert(key, self.routes.len())),
+            Some(key) => {
+                self.only = self.routes.is_empty().then(|| key.clone());
+                self.index.insert(key, self.routes.len());
+            }
             None => self.default = Some(self.routes.len()),
         }
         self.routes.push(route);
     }
 
-    /// Parses into `self.parsed`; what was pushed before an error or a panic stays there. One message, as it nearly always is,
-    /// has its route found under the same guard; the answer is that of [`find`](Self::find). `None`: look for each.
-    fn parse(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival) -> Option<Option<usize>> {
-        let mut only = None;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
-            let outcome = self.router.parse_each(raw.borrowed(), &mut out);
-            if self.measures {
-                arrival.trail.parsed(clock::stamp_ns());
-            }
-            if let [_] = self.parsed[..] {
-                // Should looking for it panic, then it has none.
-                only = Some(None);
-                only = Some(self.locate());
-            }
-            outcome
-        }));
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(HyperSocketError::Skip)) => self.counters.skipped.add(1),
-            Ok(Err(error)) => {
-                self.counters.errors.add(1);
-                self.report(|| ClientEvent::ParseFailed { error: error.to_string() });
-            }
-            Err(panic) => self.panicked(panic.as_ref()),
+    /// Parses into `self.parsed`, where what was pushed before an error or a panic stays. One message, as it nearly always is, goes
+    /// on to its route at once. May unwind.
+    fn pass(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+        self.step = Step::Parse;
+        let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
+        let outcome = self.router.parse_each(raw.borrowed(), &mut out);
+        if self.measures {
+            arrival.trail.parsed(clock::stamp_ns());
         }
-        only
+        match outcome {
+            Ok(()) => {}
+            Err(HyperSocketError::Skip) => self.counters.skipped.add(1),
+            Err(error) => self.erred(&error),
+        }
+        self.counters.parsed.add(self.parsed.len() as u64);
+        if self.parsed.len() == 1 {
+            self.pass_next(arrival, outlet);
+        }
     }
 
-    /// The route of the next message.
-    fn find(&mut self) -> Option<usize> {
-        catch_unwind(AssertUnwindSafe(|| self.locate())).unwrap_or_else(|panic| {
-            self.panicked(panic.as_ref());
-            None
-        })
+    /// Lets the next message go on to its route. May unwind.
+    fn pass_next(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+        let left = self.parsed.len() - 1;
+        self.step = Step::Find { left };
+        match self.locate() {
+            Some(found) => self.hand_over(found, arrival, outlet),
+            None => self.parsed.truncate(left),
+        }
     }
 
-    /// The same, unguarded. A panic of `route_key`, of the key's own `Hash`, `Eq` or `Debug`, or of the factory costs the message,
-    /// as one of `parse` does.
+    /// Counts and tells what a panic has cost: the message that was at hand.
+    #[cold]
+    fn blame(&mut self, panic: &(dyn Any + Send), arrival: &Arrival) {
+        match self.step {
+            // What was pushed before it is still to go on.
+            Step::Parse => self.counters.parsed.add(self.parsed.len() as u64),
+            Step::Find { left } => self.parsed.truncate(left),
+            Step::Handle { route, queued_ns } => {
+                if let RouteEnd::Inline(handler) = &mut self.routes[route].end {
+                    handler.panicked(panic);
+                    return handler.end(queued_ns, arrival);
+                }
+            }
+        }
+        self.panicked(panic);
+    }
+
+    #[cold]
+    fn erred(&self, error: &HyperSocketError) {
+        self.counters.errors.add(1);
+        self.report(|| ClientEvent::ParseFailed { error: error.to_string() });
+    }
+
+    #[cold]
+    fn panicked(&self, panic: &(dyn Any + Send)) {
+        self.counters.panics.add(1);
+        self.report(|| ClientEvent::ParseFailed { error: panic_text(panic) });
+    }
+
+    /// The route of the next message. A panic of `route_key`, of the key's own `Hash`, `Eq` or `Debug`, or of the factory costs the
+    /// message, as one of `parse` does.
     fn locate(&mut self) -> Option<usize> {
         let key = self.router.route_key(self.parsed.last()?);
-        let found = self.index.get(&key).copied();
+        let found = match &self.only {
+            Some(only) if *only == key => Some(0),
+            _ => self.index.get(&key).copied(),
+        };
         let found = if found.is_none() && self.has_factory { self.make(&key) } else { found };
         let found = found.or(self.default);
         if found.is_none() {
@@ -195,12 +244,6 @@ impl<R: MessageRouter> Site<R> {
             self.report(|| ClientEvent::Unrouted { route: format!("{key:?}") });
         }
         found
-    }
-
-    #[cold]
-    fn panicked(&self, panic: &(dyn Any + Send)) {
-        self.counters.panics.add(1);
-        self.report(|| ClientEvent::ParseFailed { error: panic_text(panic) });
     }
 
     /// The route that the factory makes, or has made for another site, for this key.
@@ -275,10 +318,13 @@ impl<R: MessageRouter> Site<R> {
                 }
             }
             RouteEnd::Inline(handler) => {
-                // Nothing waits: one look at the clock is both ends of its queue.
-                if handler.handle_since(queued_ns, &mut take, arrival, outlet) {
+                if handler.begin() {
                     self.in_batch.push(found);
                 }
+                // Nothing waits: one look at the clock is both ends of its queue.
+                self.step = Step::Handle { route: found, queued_ns };
+                handler.call(queued_ns, take, arrival, outlet);
+                handler.end(queued_ns, arrival);
             }
             RouteEnd::Locked(handler) => {
                 if lock(handler).handle(&mut take, arrival, outlet) {
@@ -314,21 +360,17 @@ impl<R: MessageRouter> Pipeline for Site<R> {
         if self.measures {
             arrival.trail.decoded(clock::stamp_ns());
         }
-        let only = self.parse(raw, arrival);
-        self.counters.parsed.add(self.parsed.len() as u64);
-        if let Some(found) = only {
-            match found {
-                Some(found) => self.hand_over(found, arrival, outlet),
-                None => self.parsed.clear(),
-            }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass(raw, arrival, outlet))) {
+            self.blame(panic.as_ref(), arrival);
+        }
+        if self.parsed.is_empty() {
             return;
         }
         // They leave from the end.
         self.parsed.reverse();
         while !self.parsed.is_empty() {
-            match self.find() {
-                Some(found) => self.hand_over(found, arrival, outlet),
-                None => drop(self.parsed.pop()),
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass_next(arrival, outlet))) {
+                self.blame(panic.as_ref(), arrival);
             }
         }
     }
@@ -383,6 +425,7 @@ impl<R: MessageRouter> Pipeline for Site<R> {
             }
         }
         self.index.clear();
+        self.only = None;
         self.default = None;
         self.leaving = None;
     }
