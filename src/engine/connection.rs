@@ -158,8 +158,8 @@ impl Connection {
                 if self.session.plan.measure_latency {
                     trail.readable(desk.now_ns);
                 }
-                let time = ReadTime { returned, trail, kernel: fill.kernel };
-                let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, &time).err();
+                let mut time = ReadTime::new(self.session.shared.id, returned, trail, fill.kernel);
+                let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, &mut time).err();
                 // Behind the hand-over: a message waits for nothing that could be done later.
                 self.session.shared.counters.bytes_received.add(fill.bytes as u64);
                 self.session.lifecycle.handle_input(returned, Input::Received);

@@ -90,7 +90,7 @@ impl Open {
         out: &mut WriteBuffer,
         buffer: &mut ReceiveBuffer,
         limits: Limits,
-        time: &ReadTime,
+        time: &mut ReadTime,
     ) -> Result<(), Ending> {
         if matches!(session.lifecycle.phase(), Phase::TlsHandshake { .. }) {
             if self.stream.is_handshaking() {

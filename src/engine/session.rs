@@ -13,7 +13,7 @@ use crate::clock;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Arrival, Outlet};
-use crate::ids::SendId;
+use crate::ids::{ConnectionId, SendId};
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
 use crate::metrics::{KernelStamp, Trail};
@@ -46,12 +46,12 @@ pub(super) struct Session {
     pub(super) live_since: Option<Instant>,
 }
 
-/// When a read returned, and what else is known of its time.
-#[derive(Debug, Clone, Copy)]
+/// When a read returned, and what else is known of where its messages come from.
+#[derive(Debug)]
 pub(super) struct ReadTime {
     pub(super) returned: Instant,
-    /// The stamps that all messages of the read have in common.
-    pub(super) trail: Trail,
+    /// Lent to each message in turn: what they do not have in common is written anew.
+    pub(super) arrival: Arrival,
     pub(super) kernel: Option<KernelStamp>,
 }
 
@@ -63,7 +63,7 @@ impl Session {
         is_last: bool,
         writer: &mut FrameWriter<'_>,
         stream: &mut Stream,
-        time: &ReadTime,
+        time: &mut ReadTime,
     ) {
         match incoming {
             Incoming::Ping => self.shared.counters.pings_answered.add(1),
@@ -91,7 +91,7 @@ impl Session {
         is_last: bool,
         writer: &mut FrameWriter<'_>,
         stream: &mut Stream,
-        time: &ReadTime,
+        time: &mut ReadTime,
     ) {
         self.shared.counters.messages_received.add(1);
         let authenticating = matches!(self.lifecycle.phase(), Phase::Authenticating { .. });
@@ -105,10 +105,10 @@ impl Session {
         let live = self.lifecycle.session_open();
         // Before acceptance, messages belong to the epoch that the acceptance would begin, also while we say goodbye.
         let epoch = self.lifecycle.epoch() + u64::from(!live);
-        let mut arrival = Arrival { connection: self.shared.id, epoch, trail: time.trail(is_last) };
+        let arrival = time.arrival(epoch, is_last);
         let Self { pipeline, shared, settled, write_error, .. } = self;
         let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live };
-        pipeline.deliver(message, &mut arrival, &mut outlet);
+        pipeline.deliver(message, arrival, &mut outlet);
     }
 
     /// Lets the auth provider judge; true where the message was meant for it.
@@ -246,14 +246,20 @@ impl Session {
 }
 
 impl ReadTime {
-    /// The first stamps of a message that came with this read.
+    /// Of a read that has just returned; `trail` has the stamps that all its messages have in common.
+    pub(super) fn new(connection: ConnectionId, returned: Instant, trail: Trail, kernel: Option<KernelStamp>) -> Self {
+        // The epoch is each message's own.
+        Self { returned, arrival: Arrival { connection, epoch: 0, trail }, kernel }
+    }
+
+    /// Where the next message of the read comes from.
     #[inline]
-    fn trail(&self, is_last: bool) -> Trail {
-        let mut trail = self.trail;
+    fn arrival(&mut self, epoch: u64, is_last: bool) -> &mut Arrival {
+        self.arrival.epoch = epoch;
         if let Some(kernel) = self.kernel {
-            trail.kernel(kernel, is_last);
+            self.arrival.trail.kernel(kernel, is_last);
         }
-        trail
+        &mut self.arrival
     }
 }
 

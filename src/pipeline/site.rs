@@ -190,7 +190,20 @@ impl<R: MessageRouter> Site<R> {
         }
     }
 
+    /// Lets all messages go on to their routes, each under a guard of its own.
+    #[inline(never)]
+    fn pass_rest(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+        // They leave from the end.
+        self.parsed.reverse();
+        while !self.parsed.is_empty() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass_next(arrival, outlet))) {
+                self.blame(panic.as_ref(), arrival);
+            }
+        }
+    }
+
     /// Lets the next message go on to its route. May unwind.
+    #[inline(always)]
     fn pass_next(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         let left = self.parsed.len() - 1;
         self.step = Step::Find { left };
@@ -231,6 +244,7 @@ impl<R: MessageRouter> Site<R> {
 
     /// The route of the next message. A panic of `route_key`, of the key's own `Hash`, `Eq` or `Debug`, or of the factory costs the
     /// message, as one of `parse` does.
+    #[inline(always)]
     fn locate(&mut self) -> Option<usize> {
         let key = self.router.route_key(self.parsed.last()?);
         let found = match &self.only {
@@ -288,6 +302,7 @@ impl<R: MessageRouter> Site<R> {
     }
 
     /// Hands the next message over to its route.
+    #[inline(always)]
     fn hand_over(&mut self, found: usize, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         let mut queued_ns = None;
         if self.measures {
@@ -363,15 +378,8 @@ impl<R: MessageRouter> Pipeline for Site<R> {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass(raw, arrival, outlet))) {
             self.blame(panic.as_ref(), arrival);
         }
-        if self.parsed.is_empty() {
-            return;
-        }
-        // They leave from the end.
-        self.parsed.reverse();
-        while !self.parsed.is_empty() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass_next(arrival, outlet))) {
-                self.blame(panic.as_ref(), arrival);
-            }
+        if !self.parsed.is_empty() {
+            self.pass_rest(arrival, outlet);
         }
     }
 

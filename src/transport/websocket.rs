@@ -132,18 +132,20 @@ impl WebSocket {
                 break;
             };
             let is_last = end == rest.len();
-            if header.is_single_text() {
+            let whole = if header.is_single_text() {
                 let Ok(text) = simdutf8::basic::from_utf8(payload) else {
                     self.fail(DisconnectReason::InvalidUtf8, out);
                     break;
                 };
-                let message = WsMessage::text(text);
-                on_frame(Incoming::Message(&message), is_last, &mut self.writer(out));
-            } else if header.is_single_binary() {
-                let message = WsMessage::binary(payload);
+                Some(WsMessage::text(text))
+            } else {
+                header.is_single_binary().then(|| WsMessage::binary(payload))
+            };
+            // The one place where whole messages are handed out, so that the compiler puts the receiver here.
+            if let Some(message) = whole {
                 on_frame(Incoming::Message(&message), is_last, &mut self.writer(out));
             } else {
-                self.read_rare(&header, &rest[..end], payload, out, |incoming, writer| {
+                self.read_rare(&header, &rest[..end], payload, out, &mut |incoming, writer| {
                     on_frame(incoming, is_last, writer);
                 });
                 if self.ended.is_some() {
@@ -209,7 +211,7 @@ impl WebSocket {
         frame: &[u8],
         payload: &[u8],
         out: &mut WriteBuffer,
-        mut on_frame: impl FnMut(Incoming<'_>, &mut FrameWriter<'_>),
+        on_frame: &mut dyn FnMut(Incoming<'_>, &mut FrameWriter<'_>),
     ) {
         if self.unfinished(header, payload).is_err() {
             return self.fail(DisconnectReason::InvalidUtf8, out);

@@ -338,10 +338,11 @@ impl World {
         let piece = 1 + self.random.index(most);
         self.buffer.append(&venue.wire[venue.given..venue.given + piece]);
         venue.given += piece;
-        let time = ReadTime { returned: self.now, trail: Trail::new(clock::stamp_of(self.now)), kernel: None };
-        self.session.lifecycle.handle_input(self.now, Input::Received);
+        let trail = Trail::new(clock::stamp_of(self.now));
+        let mut time = ReadTime::new(self.session.shared.id, self.now, trail, None);
         let limits = Limits { max_message_bytes: MAX_MESSAGE_BYTES, ..Limits::default() };
-        let ending = open.advance(&mut self.session, &mut self.out, &mut self.buffer, limits, &time).err();
+        let ending = open.advance(&mut self.session, &mut self.out, &mut self.buffer, limits, &mut time).err();
+        self.session.lifecycle.handle_input(self.now, Input::Received);
         self.session.pipeline.read_done();
         self.session.pipeline.drained();
         if let Some(ending) = ending {
