@@ -11,6 +11,7 @@ mod support {
     pub(crate) mod cores;
     pub(crate) mod figures;
     pub(crate) mod flood;
+    pub(crate) mod length;
     pub(crate) mod upgrade;
 }
 
@@ -19,11 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hypersockets::{EventLoop, MessageRouter, Result, RouteOptions, SocketOptions, TlsOptions, WsMessage};
+use hypersockets::{EventLoop, Result, RouteOptions, SocketOptions, TlsOptions};
 use support::by_hand::{READ_BYTES, take_frames};
 use support::cores;
 use support::figures::{self, median, median_ratio};
 use support::flood::{Flood, RECEIVE_BUFFER_BYTES, RawReader};
+use support::length::{Length, counting};
 
 struct Plan {
     rounds: usize,
@@ -35,20 +37,6 @@ const TRIED: Plan = Plan { rounds: 1, bytes: 4 << 20 };
 
 /// For what must come; a bench that hangs should say so.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A message is its length.
-struct Length;
-
-impl MessageRouter for Length {
-    type Message = usize;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> Result<usize> {
-        Ok(message.as_text().ok_or("not a text")?.len())
-    }
-
-    fn route_key(&self, _: &usize) {}
-}
 
 fn main() -> Result<()> {
     let plan = if figures::is_measured() { MEASURED } else { TRIED };
@@ -82,19 +70,11 @@ fn on_first_core(flood: &Flood, rate: fn(&Flood) -> Result<f64>) -> Result<f64> 
 /// Millions a second from the first message to the last.
 fn our_rate(flood: &Flood) -> Result<f64> {
     let handled = Arc::<AtomicU64>::default();
-    let count = Arc::clone(&handled);
-    let text_bytes = flood.text_bytes();
-    let handler = move |bytes: usize| {
-        if bytes != text_bytes {
-            return Err("not what was sent".into());
-        }
-        // One writer.
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Ok(())
-    };
     let mut builder = hypersockets::builder()
         .url(flood.url())
-        .router(Length, |routing| routing.handler_with((), handler, RouteOptions::new().inline()))
+        .router(Length, |routing| {
+            routing.handler_with((), counting(flood.text_bytes(), &handled), RouteOptions::new().inline())
+        })
         .socket(SocketOptions::new().receive_buffer_bytes(RECEIVE_BUFFER_BYTES));
     if let Some(root) = flood.root() {
         builder = builder.tls(TlsOptions::new().add_root_der(root).only_added_roots());

@@ -15,6 +15,7 @@ mod support {
     pub(crate) mod figures;
     pub(crate) mod flood;
     pub(crate) mod hand;
+    pub(crate) mod length;
     pub(crate) mod upgrade;
 }
 
@@ -27,11 +28,12 @@ use std::time::{Duration, Instant};
 use hypersockets::internals::TlsReader;
 use hypersockets::rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
 use hypersockets::rustls::{ClientConfig, RootCertStore};
-use hypersockets::{Client, EventLoop, HyperSocketError, MessageRouter, Result, RouteOptions, TlsOptions, WsMessage};
+use hypersockets::{Client, EventLoop, HyperSocketError, Result, RouteOptions, TlsOptions};
 use support::by_hand::{Feed, READ_BYTES, take_frames};
 use support::figures::{self, median, median_ratio};
 use support::flood::RawReader;
 use support::hand::{End, Hand, PATIENCE, RECORD_BYTES};
+use support::length::{Length, counting};
 use support::upgrade;
 
 struct Plan {
@@ -104,20 +106,6 @@ fn timed(messages: usize, said: &[u8], record_bytes: usize, reader: &mut dyn Rea
     Ok(busy.as_nanos() as f64 / messages as f64)
 }
 
-/// A message is its length.
-struct Length;
-
-impl MessageRouter for Length {
-    type Message = usize;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> Result<usize> {
-        Ok(message.as_text().ok_or("not a text")?.len())
-    }
-
-    fn route_key(&self, _: &usize) {}
-}
-
 struct InEngine {
     event_loop: EventLoop,
     handled: Arc<AtomicU64>,
@@ -128,20 +116,14 @@ struct InEngine {
 impl InEngine {
     fn dial(hand: &Hand) -> Result<Self> {
         let handled = Arc::<AtomicU64>::default();
-        let count = Arc::clone(&handled);
-        let handler = move |bytes: usize| {
-            if bytes != TEXT_BYTES {
-                return Err("not what was sent".into());
-            }
-            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            Ok(())
-        };
         let root = hand.root().ok_or("a venue without TLS")?;
         let mut event_loop = EventLoop::new()?;
         let client = event_loop.add(
             hypersockets::builder()
                 .url(hand.url())
-                .router(Length, |routing| routing.handler_with((), handler, RouteOptions::new().inline()))
+                .router(Length, |routing| {
+                    routing.handler_with((), counting(TEXT_BYTES, &handled), RouteOptions::new().inline())
+                })
                 .tls(TlsOptions::new().add_root_der(root).only_added_roots()),
         )?;
         let end = hand.meet(&mut event_loop, std::slice::from_ref(&client))?.pop().ok_or("nobody was met")?;

@@ -16,7 +16,6 @@ use rustls::{
 };
 
 use super::receive_buffer::ReceiveBuffer;
-use super::tls::TlsState;
 
 /// A session behind its handshake.
 pub(super) struct Records {
@@ -71,14 +70,15 @@ impl Records {
         })
     }
 
-    /// Takes every complete record of `cipher` and appends its plaintext to `plain`. Where one breaks a rule, `plain` holds what came
+    /// Takes every complete record of `cipher` and appends its plaintext to `plain`; whether the peer has said its close_notify, behind
+    /// which nothing is read. Where a record breaks a rule, `plain` holds what came
     /// before it, and the alert is in `outgoing`.
     pub(super) fn read(
         &mut self,
         cipher: &mut ReceiveBuffer,
         plain: &mut ReceiveBuffer,
         outgoing: &mut Vec<u8>,
-    ) -> Result<TlsState, Error> {
+    ) -> Result<bool, Error> {
         let outcome = self.read_records(cipher, plain);
         outcome.map_err(|Breach { error, alert }| {
             // An alert from the peer is not answered.
@@ -90,10 +90,10 @@ impl Records {
         })
     }
 
-    fn read_records(&mut self, cipher: &mut ReceiveBuffer, plain: &mut ReceiveBuffer) -> Result<TlsState, Breach> {
+    fn read_records(&mut self, cipher: &mut ReceiveBuffer, plain: &mut ReceiveBuffer) -> Result<bool, Breach> {
         let mut taken = 0;
         let mut rest = cipher.data_mut();
-        let mut state = TlsState::Traffic;
+        let mut closed = false;
         while let Some((&mut [outer, _, _, high, low], behind)) = rest.split_first_chunk_mut() {
             let length = usize::from(u16::from_be_bytes([high, low]));
             // Nothing goes unencrypted any more, and what does is not even read (sections 5 and 6).
@@ -119,21 +119,21 @@ impl Records {
             if opened.typ == ContentType::ApplicationData && self.handshake.is_empty() {
                 self.key_updates = 0;
                 plain.append(opened.payload);
-            } else if self.read_rare(opened.typ, opened.payload)? == TlsState::PeerClosed {
-                state = TlsState::PeerClosed;
+            } else if self.read_rare(opened.typ, opened.payload)? {
+                closed = true;
                 break;
             }
             rest = behind;
             taken += HEADER_BYTES + length;
         }
         cipher.consume(taken);
-        Ok(state)
+        Ok(closed)
     }
 
     #[cold]
-    fn read_rare(&mut self, typ: ContentType, payload: &[u8]) -> Result<TlsState, Breach> {
+    fn read_rare(&mut self, typ: ContentType, payload: &[u8]) -> Result<bool, Breach> {
         match typ {
-            ContentType::Handshake => self.read_handshake(payload).map(|()| TlsState::Traffic),
+            ContentType::Handshake => self.read_handshake(payload).map(|()| false),
             _ if !self.handshake.is_empty() => {
                 Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.told(AlertDescription::UnexpectedMessage))
             }
@@ -144,18 +144,18 @@ impl Records {
     }
 
     /// Section 6: all alerts but two end the session, whatever level they claim.
-    fn read_alert(&mut self, payload: &[u8]) -> Result<TlsState, Breach> {
+    fn read_alert(&mut self, payload: &[u8]) -> Result<bool, Breach> {
         let &[level, description] = payload else {
             return Err(InvalidMessage::TrailingData("an alert").told(AlertDescription::DecodeError));
         };
         match (level, AlertDescription::from(description)) {
-            (_, AlertDescription::CloseNotify) => Ok(TlsState::PeerClosed),
+            (_, AlertDescription::CloseNotify) => Ok(true),
             (WARNING, AlertDescription::UserCanceled) => {
                 self.warnings += 1;
                 if self.warnings > MOST_WARNINGS {
                     return Err(PeerMisbehaved::TooManyWarningAlertsReceived.told(AlertDescription::UnexpectedMessage));
                 }
-                Ok(TlsState::Traffic)
+                Ok(false)
             }
             (_, alert) => Err(Breach { error: Error::AlertReceived(alert), alert }),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::version::TLS13;
 use rustls::{ExtractedSecrets, SupportedCipherSuite};
 
+use super::super::tls::TlsState;
 use super::super::tls::fixture::{Authority, HOST, Wire};
 use super::*;
 use crate::error::DisconnectReason;

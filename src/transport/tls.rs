@@ -147,7 +147,10 @@ impl TlsSession {
                 Ok(reached)
             }
             #[cfg(feature = "tls-in-place")]
-            Layer::Records(records) => records.read(cipher, plain, &mut self.outgoing).map_err(|error| told(&error)),
+            Layer::Records(records) => {
+                let closed = records.read(cipher, plain, &mut self.outgoing).map_err(|error| told(&error))?;
+                Ok(if closed { TlsState::PeerClosed } else { TlsState::Traffic })
+            }
             #[cfg(feature = "tls-in-place")]
             Layer::Nobody => Ok(TlsState::Traffic),
         }

@@ -78,7 +78,7 @@ fn compare(arguments: &Arguments) -> Result<bool> {
     println!("{}\n", report.machine);
     for &measure in measures {
         for cell in measure.cells(effort) {
-            let rows = measure::interleave(measure.field(), cell, effort.rounds);
+            let rows = run::interleave(measure.field(), cell, effort.rounds);
             report.add(measure, cell, rows);
         }
     }

@@ -1,10 +1,9 @@
-//! What is measured: the cells of each measure, its bars, and the peers taking turns at one.
+//! What is measured: the cells of each measure, and its bars.
 
 use serde::Serialize;
 
 use crate::payload::{Parse, Shape};
-use crate::peer::{BOOMNET, Field, OURS_INLINE, Peer, SPEC_PIPELINE, SPEC_PIPELINE_OF_VALUES, TOKIO_TUNGSTENITE};
-use crate::run::{self, Run};
+use crate::peer::{BOOMNET, Field, OURS_INLINE, SPEC_PIPELINE, SPEC_PIPELINE_OF_VALUES, TOKIO_TUNGSTENITE};
 
 /// A question, answered by one table per cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -134,33 +133,4 @@ impl Measure {
             }
         }
     }
-}
-
-/// A peer's runs of one cell, in the order of the rounds.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) peer: &'static str,
-    pub(crate) runs: Vec<Run>,
-    /// Why it does not count, where it does not.
-    pub(crate) void: Option<String>,
-}
-
-/// Lets all peers take turns, a different one first in each round. A peer that fails once is not run again.
-pub(crate) fn interleave(field: Field, cell: Cell, rounds: usize) -> Vec<Row> {
-    let peers = field.peers();
-    let mut rows: Vec<_> =
-        peers.iter().map(|&Peer { name, .. }| Row { peer: name, runs: Vec::new(), void: None }).collect();
-    for round in 0..rounds {
-        for turn in 0..peers.len() {
-            let index = (round + turn) % peers.len();
-            let row = &mut rows[index];
-            if row.void.is_none() {
-                match run::once(&peers[index], field, cell) {
-                    Ok(run) => row.runs.push(run),
-                    Err(error) => row.void = Some(error.to_string()),
-                }
-            }
-        }
-    }
-    rows
 }

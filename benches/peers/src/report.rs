@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::Result;
 use crate::chart::{self, Bars};
 use crate::machine::Machine;
-use crate::measure::{Bound, Cell, Effort, Measure, Row};
+use crate::measure::{Bar, Bound, Cell, Effort, Measure};
 use crate::payload::Parse;
-use crate::run::Run;
+use crate::run::{Row, Run};
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
@@ -230,14 +230,14 @@ fn ratios(measure: Measure, rows: &[Row]) -> Vec<Ratio> {
 
 /// The bars of this cell; one whose rows are void has nothing to be held against.
 fn verdicts(measure: Measure, cell: Cell, rows: &[Row]) -> Vec<Verdict> {
-    let judge = |bar: crate::measure::Bar| {
+    let judge = |bar: Bar| {
         let column = columns(measure).iter().find(|column| column.name == bar.figure)?;
         let judged = row(rows, bar.row)?;
         let reached = match bar.of {
             Some(of) => column.ratio(judged, row(rows, of)?),
             None => median(&column.figures(judged)),
         };
-        let crate::measure::Bar { figure, row, of, bound } = bar;
+        let Bar { figure, row, of, bound } = bar;
         Some(Verdict { figure, row, of, reached, bound, is_met: bound.is_met(reached) })
     };
     measure.bars(cell).into_iter().filter_map(judge).collect()

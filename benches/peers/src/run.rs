@@ -1,5 +1,5 @@
-//! One run of one peer: a venue and a client, each a process of its own, so that no peer inherits another's memory, threads
-//! or processor time.
+//! The runs of the peers, in turn: a venue and a client, each a process of its own, so that no peer inherits another's memory,
+//! threads or processor time.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,35 @@ use crate::payload::{Parse, Shape};
 use crate::peer::{Feed, Field, Peer};
 use crate::tally::Tally;
 use crate::venue::Sent;
+
+/// A peer's runs of one cell, in the order of the rounds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) peer: &'static str,
+    pub(crate) runs: Vec<Run>,
+    /// Why it does not count, where it does not.
+    pub(crate) void: Option<String>,
+}
+
+/// Lets all peers take turns, a different one first in each round. A peer that fails once is not run again.
+pub(crate) fn interleave(field: Field, cell: Cell, rounds: usize) -> Vec<Row> {
+    let peers = field.peers();
+    let mut rows: Vec<_> =
+        peers.iter().map(|&Peer { name, .. }| Row { peer: name, runs: Vec::new(), void: None }).collect();
+    for round in 0..rounds {
+        for turn in 0..peers.len() {
+            let index = (round + turn) % peers.len();
+            let row = &mut rows[index];
+            if row.void.is_none() {
+                match once(&peers[index], field, cell) {
+                    Ok(run) => row.runs.push(run),
+                    Err(error) => row.void = Some(error.to_string()),
+                }
+            }
+        }
+    }
+    rows
+}
 
 /// What the client process is told.
 #[derive(Debug, clap::Args)]
@@ -70,7 +99,7 @@ impl Run {
 ///
 /// # Errors
 /// Where a process failed, or the two ends disagree about what was sent: the run is void.
-pub(crate) fn once(peer: &Peer, field: Field, cell: Cell) -> Result<Run> {
+fn once(peer: &Peer, field: Field, cell: Cell) -> Result<Run> {
     let mut venue = this_program()?
         .args(["venue", "--shape", &name(&cell.shape)])
         .args(parse_arguments(cell))

@@ -19,10 +19,8 @@ use crate::texts::COINS;
 
 pub(super) const PEER: Peer = Peer { name: "tokio pipeline", run };
 /// What such clients do more often: a tree for each message, which is freed far from where it was made.
-pub(super) const OF_VALUES: Peer = Peer {
-    name: "tokio pipeline, Value",
-    run: |feed| run(&Feed { parse: Some(Parse::Value), ..feed.clone() }),
-};
+pub(super) const OF_VALUES: Peer =
+    Peer { name: "tokio pipeline, Value", run: |feed| run(&Feed { parse: Some(Parse::Value), ..feed.clone() }) };
 
 /// The way from a parse task to the handlers.
 struct Routes {
