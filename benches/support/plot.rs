@@ -30,21 +30,25 @@ fn draw<B: DrawingBackend>(
 where
     B::ErrorType: 'static,
 {
-    let range = |values: &mut dyn Iterator<Item = f64>| {
-        let (least, most) =
-            values.fold((f64::MAX, f64::MIN_POSITIVE), |(least, most), value| (least.min(value), most.max(value)));
-        least * 0.8..most * 1.25
-    };
-    let across = range(&mut curve.points.iter().map(|point| point.0));
-    let up = range(&mut curve.points.iter().map(|point| point.1));
+    let across = decades(curve.points.iter().map(|point| point.0));
+    let up = decades(curve.points.iter().map(|point| point.1));
     let mut chart = ChartBuilder::on(area)
         .caption(&curve.title, ("sans-serif", 14))
         .margin(12)
+        .margin_right(36)
         .x_label_area_size(24)
         .y_label_area_size(56)
         .build_cartesian_2d(across.log_scale(), up.log_scale())?;
-    chart.configure_mesh().light_line_style(TRANSPARENT).draw()?;
+    let plain = |value: &f64| value.to_string();
+    chart.configure_mesh().light_line_style(TRANSPARENT).x_label_formatter(&plain).y_label_formatter(&plain).draw()?;
     chart.draw_series(LineSeries::new(curve.points.iter().copied(), &BLUE))?;
     chart.draw_series(curve.points.iter().map(|&point| Circle::new(point, 3, BLUE.filled())))?;
     Ok(())
+}
+
+/// From a power of ten to a power of ten, so that there is something to read the values by.
+fn decades(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    let (least, most) =
+        values.fold((f64::MAX, 1.0), |(least, most): (f64, f64), value| (least.min(value), most.max(value)));
+    10f64.powf(least.log10().floor())..10f64.powf(most.log10().ceil())
 }

@@ -100,7 +100,7 @@ impl Measure {
             Self::Quiet => vec![Cell::paced(Shape::Ticker, 100, quiet_ms)],
             Self::Throughput => vec![Cell { shape: Shape::Book, parse: Some(Parse::Typed), messages, per_sec: 0 }],
             Self::ClientLatency => vec![Cell::paced(Shape::Ticker, 50_000, latency_ms)],
-            Self::ClientThroughput => [(Shape::Ticker, 150), (Shape::Trade, 340), (Shape::Book, 2048)]
+            Self::ClientThroughput => [(Shape::Ticker, 150), (Shape::Trade, 314), (Shape::Book, 2048)]
                 .map(|(shape, bytes)| Cell { shape, parse: None, messages: flood_bytes / bytes, per_sec: 0 })
                 .to_vec(),
         }

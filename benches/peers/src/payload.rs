@@ -14,7 +14,7 @@ use crate::texts::{COINS, Dice, TEXTS, UNSTAMPED, book, ticker, trade};
 pub(crate) enum Shape {
     /// Binance's bookTicker, 150 B: the best bid and offer.
     Ticker,
-    /// Hyperliquid's trades, 340 B: one trade.
+    /// Hyperliquid's trades, 314 B: one trade.
     Trade,
     /// Hyperliquid's l2Book, 2 KiB: twenty levels a side.
     Book,
@@ -24,7 +24,7 @@ impl Shape {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Ticker => "bookTicker, 150 B",
-            Self::Trade => "trade, 340 B",
+            Self::Trade => "trade, 314 B",
             Self::Book => "l2Book, 2 KiB",
         }
     }
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn each_shape_has_its_size() {
-        for (shape, sizes) in [(Shape::Ticker, 140..=160), (Shape::Trade, 320..=360), (Shape::Book, 1900..=2112)] {
+        for (shape, sizes) in [(Shape::Ticker, 140..=160), (Shape::Trade, 300..=330), (Shape::Book, 1900..=2112)] {
             for frame in frames(shape).unwrap() {
                 let payload = frame.bytes.len() - HEADER_BYTES;
                 assert!(sizes.contains(&payload), "{payload} B of a {shape:?}");

@@ -14,7 +14,7 @@ pub(crate) fn ticker(turn: usize, dice: &mut Dice) -> String {
     )
 }
 
-/// Hyperliquid's trades, 340 B: one trade.
+/// Hyperliquid's trades, 314 B: one trade.
 pub(crate) fn trade(turn: usize, dice: &mut Dice) -> String {
     let coin = COINS[turn % COINS.len()];
     let [px, _] = dice.spread(turn);
