@@ -14,7 +14,7 @@ use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget}
 use super::offload::Job;
 use super::plan::{NewConnection, Prepared, Way};
 use super::resolver::Source;
-use super::session::{ReadTime, Session, Settled};
+use super::session::{ReadTime, Session};
 use super::stale::StaleWatch;
 use crate::clock;
 use crate::config::Limits;
@@ -62,21 +62,7 @@ impl Connection {
     pub(super) fn new(new: NewConnection, tokens: DialTokens, desk: &mut Desk) -> Self {
         let limits = new.settings.limits;
         let lifecycle = Lifecycle::start(desk.now, new.settings, new.strategy, new.first_dial);
-        let session = Session {
-            shared: new.shared,
-            lifecycle,
-            pipeline: new.pipeline,
-            plan: new.plan,
-            auth_message: None,
-            subscriptions: Vec::new(),
-            settled: Settled::default(),
-            pings: 0,
-            ping: None,
-            data_came: false,
-            verdict: None,
-            write_error: None,
-            live_since: None,
-        };
+        let session = Session::new(new.shared, lifecycle, new.pipeline, new.plan);
         let mut connection = Self {
             session,
             link: Link::Down,

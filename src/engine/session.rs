@@ -56,6 +56,25 @@ pub(super) struct ReadTime {
 }
 
 impl Session {
+    /// Before its first dial.
+    pub(super) fn new(shared: Arc<Shared>, lifecycle: Lifecycle, pipeline: Box<dyn Pipeline>, plan: Plan) -> Self {
+        Self {
+            shared,
+            lifecycle,
+            pipeline,
+            plan,
+            auth_message: None,
+            subscriptions: Vec::new(),
+            settled: Settled::default(),
+            pings: 0,
+            ping: None,
+            data_came: false,
+            verdict: None,
+            write_error: None,
+            live_since: None,
+        }
+    }
+
     /// One frame came with the read of `time`, and is the end of it or not.
     pub(super) fn on_frame(
         &mut self,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::link::{NORMAL_CLOSURE, Open, Protocol};
 use super::plan::{Plan, Providers, UrlSource};
 use super::resolver::Resolver;
-use super::session::{ReadTime, Session, Settled};
+use super::session::{ReadTime, Session};
 use crate::auth::{AuthProvider, AuthVerdict};
 use crate::clock;
 use crate::config::{Limits, Liveness, Settings};
@@ -200,21 +200,9 @@ impl World {
             measure_round_trips: false,
             measure_latency: false,
         };
-        let session = Session {
-            shared,
-            lifecycle: Lifecycle::start(now, settings, strategy, first_dial),
-            pipeline,
-            plan,
-            auth_message: None,
-            subscriptions: vec![WsMessage::text("subscribe")],
-            settled: Settled::default(),
-            pings: 0,
-            ping: None,
-            data_came: false,
-            verdict: None,
-            write_error: None,
-            live_since: None,
-        };
+        let lifecycle = Lifecycle::start(now, settings, strategy, first_dial);
+        let mut session = Session::new(shared, lifecycle, pipeline, plan);
+        session.subscriptions = vec![WsMessage::text("subscribe")];
         let routes = seen.len();
         let mut world = Self {
             random,
