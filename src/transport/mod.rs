@@ -6,7 +6,6 @@ mod frame;
 #[cfg(target_os = "linux")]
 mod kernel_time;
 mod receive_buffer;
-#[cfg(feature = "tls-in-place")]
 mod records;
 mod socket_options;
 mod stream;

@@ -215,7 +215,7 @@ impl Records {
 
     /// Encrypts `plain` into `outgoing`, behind a KeyUpdate where one is due.
     pub(super) fn write(&mut self, plain: &[u8], outgoing: &mut Vec<u8>) -> Result<(), Error> {
-        for piece in plain.chunks(MOST_PLAINTEXT) {
+        for piece in plain.chunks(RECORD_BYTES) {
             // A key protects only so many records (section 5.5); two are kept for the KeyUpdate and an alert.
             if self.owes_key_update || self.write_number + 2 >= self.suite.common.confidentiality_limit {
                 self.update_own_key(outgoing)?;
@@ -301,9 +301,9 @@ fn key_of(
 
 const HEADER_BYTES: usize = 5;
 /// The most plaintext that fits one record (section 5.1).
-const MOST_PLAINTEXT: usize = 1 << 14;
+pub(super) const RECORD_BYTES: usize = 16 * 1024;
 /// With all that a cipher may add (section 5.2).
-const MOST_CIPHERTEXT: usize = MOST_PLAINTEXT + 256;
+const MOST_CIPHERTEXT: usize = RECORD_BYTES + 256;
 /// What rustls allows a handshake message, as all that follow here.
 const MOST_HANDSHAKE: usize = 0xffff;
 const MOST_KEY_UPDATES: u8 = 32;

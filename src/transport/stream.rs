@@ -13,8 +13,9 @@ use crate::metrics::KernelStamp;
 #[cfg(target_os = "linux")]
 use crate::transport::kernel_time::KernelTime;
 use crate::transport::receive_buffer::ReceiveBuffer;
+use crate::transport::records::RECORD_BYTES;
 use crate::transport::socket_options::{Acks, SocketOptions};
-use crate::transport::tls::{RECORD_BYTES, TlsSession, TlsState};
+use crate::transport::tls::{TlsSession, TlsState};
 use crate::transport::write_buffer::WriteBuffer;
 
 /// A connected socket, with its TLS session where there is one.

@@ -11,8 +11,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffi
 
 use crate::error::DisconnectReason;
 use crate::transport::receive_buffer::ReceiveBuffer;
-#[cfg(feature = "tls-in-place")]
-use crate::transport::records::Records;
+use crate::transport::records::{RECORD_BYTES, Records};
 use crate::transport::tls_options::TlsConnector;
 
 /// How far a session has come.
@@ -29,8 +28,7 @@ pub(crate) enum TlsState {
 /// One TLS connection. It holds ciphertext only, and of that only what is unfinished.
 pub(crate) struct TlsSession {
     layer: Layer,
-    /// The config lets rustls give its secrets away.
-    #[cfg(feature = "tls-in-place")]
+    /// rustls may leave the records to us.
     gives_secrets: bool,
     /// Received ciphertext that is no complete record or handshake message yet: at most 64 KiB and a record.
     tail: ReceiveBuffer,
@@ -43,10 +41,8 @@ pub(crate) struct TlsSession {
 /// Who reads and writes the records.
 enum Layer {
     Rustls(Box<UnbufferedClientConnection>),
-    #[cfg(feature = "tls-in-place")]
     Records(Box<Records>),
     /// rustls did not let go of the session, which has failed with it.
-    #[cfg(feature = "tls-in-place")]
     Nobody,
 }
 
@@ -68,7 +64,6 @@ impl TlsSession {
         let layer = Layer::Rustls(Box::new(connector.connect(host)?));
         let mut session = Self {
             layer,
-            #[cfg(feature = "tls-in-place")]
             gives_secrets: connector.gives_secrets(),
             tail: ReceiveBuffer::default(),
             outgoing: Vec::new(),
@@ -140,25 +135,21 @@ impl TlsSession {
         match &mut self.layer {
             Layer::Rustls(connection) => {
                 let reached = read_records(connection, cipher, plain, &mut self.outgoing)?;
-                #[cfg(feature = "tls-in-place")]
                 if reached == TlsState::Traffic && cipher.is_empty() {
                     self.take_over()?;
                 }
                 Ok(reached)
             }
-            #[cfg(feature = "tls-in-place")]
             Layer::Records(records) => {
                 let closed = records.read(cipher, plain, &mut self.outgoing).map_err(|error| told(&error))?;
                 Ok(if closed { TlsState::PeerClosed } else { TlsState::Traffic })
             }
-            #[cfg(feature = "tls-in-place")]
             Layer::Nobody => Ok(TlsState::Traffic),
         }
     }
 
     /// Leaves the records to [`Records`], where that can be. Nothing may wait on either side: rustls remembers no part of a message
     /// then, and has handed out all that it had to say.
-    #[cfg(feature = "tls-in-place")]
     fn take_over(&mut self) -> Result<(), DisconnectReason> {
         let is_ready = |connection: &UnbufferedClientConnection| {
             connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) && !connection.wants_write()
@@ -172,7 +163,7 @@ impl TlsSession {
         Ok(())
     }
 
-    #[cfg(all(test, feature = "tls-in-place"))]
+    #[cfg(test)]
     pub(super) fn records(&mut self) -> &mut Records {
         let Layer::Records(records) = &mut self.layer else { panic!("the records are rustls's") };
         records
@@ -182,7 +173,6 @@ impl TlsSession {
     pub(crate) fn is_handshaking(&self) -> bool {
         match &self.layer {
             Layer::Rustls(connection) => connection.is_handshaking(),
-            #[cfg(feature = "tls-in-place")]
             Layer::Records(_) | Layer::Nobody => false,
         }
     }
@@ -202,9 +192,7 @@ impl TlsSession {
                 let write = |traffic: &mut WriteTraffic<'_, _>, room: &mut [u8]| traffic.encrypt(plain, room);
                 write_traffic(connection, &mut self.tail, &mut self.outgoing, room, write)
             }
-            #[cfg(feature = "tls-in-place")]
             Layer::Records(records) => records.write(plain, &mut self.outgoing).map_err(|error| told(&error)),
-            #[cfg(feature = "tls-in-place")]
             Layer::Nobody => Ok(()),
         }
     }
@@ -219,9 +207,7 @@ impl TlsSession {
                     let write = |traffic: &mut WriteTraffic<'_, _>, room: &mut [u8]| traffic.queue_close_notify(room);
                     write_traffic(connection, &mut self.tail, &mut self.outgoing, 0, write)
                 }
-                #[cfg(feature = "tls-in-place")]
                 Layer::Records(records) => records.close_notify(&mut self.outgoing).map_err(|error| told(&error)),
-                #[cfg(feature = "tls-in-place")]
                 Layer::Nobody => Ok(()),
             };
             if matches!(self.phase, Phase::Open) {
@@ -247,7 +233,6 @@ impl TlsSession {
 
     /// Moves what rustls has ready to send into `outgoing` without letting it read: after an error it must not.
     fn queue_alerts(&mut self) {
-        #[cfg_attr(not(feature = "tls-in-place"), expect(irrefutable_let_patterns, reason = "there is one layer only"))]
         let Layer::Rustls(connection) = &mut self.layer else { return };
         // rustls hands out queued messages before it looks at its input, so the empty slice is never read.
         while connection.wants_write() {
@@ -353,8 +338,6 @@ fn told(error: &rustls::Error) -> DisconnectReason {
     DisconnectReason::Tls(error.to_string())
 }
 
-/// The most plaintext that fits one record (RFC 8446, section 5.1).
-pub(crate) const RECORD_BYTES: usize = 16 * 1024;
 /// Header, content type, tag and TLS 1.2's explicit nonce; a bad guess costs one retry.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16 + 8;
 /// Most unfinished records fit one page, which is kept between them; more is given back.

@@ -305,9 +305,9 @@ pub(crate) struct TlsConnector {
 }
 
 impl TlsConnector {
-    #[cfg(feature = "tls-in-place")]
+    /// Whether rustls may leave the records to us: the feature is asked for, and the config lets it give its secrets away.
     pub(super) fn gives_secrets(&self) -> bool {
-        self.config.enable_secret_extraction
+        cfg!(feature = "tls-in-place") && self.config.enable_secret_extraction
     }
 
     /// Begins a session with `host`.
