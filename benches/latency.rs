@@ -13,7 +13,7 @@ mod support {
     pub(crate) mod upgrade;
 }
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::thread;
@@ -25,7 +25,7 @@ use hypersockets::{
     Client, ClientBuilder, Engine, EventLoop, HasRouter, HasUrl, IdleStrategy, MessageHandler, MessageRouter,
     NeverReconnect, Result, RouteOptions, ThreadOptions, WsMessage,
 };
-use support::by_hand::{READ_BYTES, take_frames};
+use support::by_hand::Intake;
 use support::cores;
 use support::figures::{self, median};
 use support::upgrade;
@@ -53,7 +53,7 @@ struct Reader {
 const READERS: [Reader; 7] = [
     Reader { name: "raw, busy", read: |venue, messages| cores::on_first(move || raw(venue, messages, true)) },
     Reader { name: "raw, blocking", read: |venue, messages| cores::on_first(move || raw(venue, messages, false)) },
-    Reader { name: "inline, busy", read: |venue, messages| cores::on_first(move || turned(venue, messages)) },
+    Reader { name: "inline, busy", read: |venue, _| cores::on_first(move || turned(venue)) },
     Reader { name: "inline, adaptive", read: |venue, _| engine(venue, IdleStrategy::default(), false, &inline()) },
     Reader {
         name: "threads, adaptive",
@@ -176,23 +176,14 @@ fn raw(venue: SocketAddr, messages: u64, busy: bool) -> Result<Histogram<u64>> {
     upgrade::ask(&mut socket)?;
     socket.set_nonblocking(busy)?;
     let mut times = histogram()?;
-    let mut buffer = vec![0; 2 * READ_BYTES];
-    let mut filled = 0;
+    let mut intake = Intake::new();
     while times.len() < messages {
-        match socket.read(&mut buffer[filled..filled + READ_BYTES]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error.into()),
-        }
         let mut outcome = Ok(());
-        let taken = take_frames(&buffer[..filled], |text| match age_ns(text) {
+        intake.read(&mut socket, |text| match age_ns(text) {
             Ok(age) => times.saturating_record(age),
             Err(error) => outcome = Err(error),
-        });
+        })?;
         outcome?;
-        buffer.copy_within(taken..filled, 0);
-        filled -= taken;
     }
     Ok(times)
 }
@@ -246,7 +237,7 @@ fn prepare(
         .reconnect_strategy(NeverReconnect))
 }
 
-fn turned(venue: SocketAddr, _: u64) -> Result<Histogram<u64>> {
+fn turned(venue: SocketAddr) -> Result<Histogram<u64>> {
     let (done, times) = bounded(1);
     let mut event_loop = EventLoop::new()?;
     let _client: Client = event_loop.add(prepare(venue, inline(), done)?)?;

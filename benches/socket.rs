@@ -15,13 +15,12 @@ mod support {
     pub(crate) mod upgrade;
 }
 
-use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hypersockets::{EventLoop, Result, RouteOptions, SocketOptions, TlsOptions};
-use support::by_hand::{READ_BYTES, take_frames};
+use support::by_hand::Intake;
 use support::cores;
 use support::figures::{self, median, median_ratio};
 use support::flood::{Flood, RECEIVE_BUFFER_BYTES, RawReader};
@@ -103,23 +102,15 @@ fn our_rate(flood: &Flood) -> Result<f64> {
 fn raw_rate(flood: &Flood) -> Result<f64> {
     let mut reader = RawReader::dial(flood.port(), flood.root())?;
     reader.set_nonblocking()?;
-    let mut buffer = vec![0; 2 * READ_BYTES];
-    let (mut filled, mut messages, mut begin) = (0, 0, None);
+    let (mut intake, mut messages, mut begin) = (Intake::new(), 0, None);
     while messages < flood.messages() {
-        let read = match reader.read(&mut buffer[filled..filled + READ_BYTES]) {
-            Ok(0) => return Err("it ended early".into()),
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error.into()),
-        };
-        filled += read;
-        let taken = take_frames(&buffer[..filled], |text| {
+        let came = intake.read(&mut reader, |text| {
             assert_eq!(text.len(), flood.text_bytes(), "not what was sent");
             messages += 1;
-        });
-        buffer.copy_within(taken..filled, 0);
-        filled -= taken;
-        begin.get_or_insert_with(Instant::now);
+        })?;
+        if came {
+            begin.get_or_insert_with(Instant::now);
+        }
     }
     let took = begin.ok_or("no message came")?.elapsed();
     Ok(messages as f64 / took.as_secs_f64() / 1e6)

@@ -29,7 +29,7 @@ use hypersockets::internals::TlsReader;
 use hypersockets::rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
 use hypersockets::rustls::{ClientConfig, RootCertStore};
 use hypersockets::{Client, EventLoop, HyperSocketError, Result, RouteOptions, TlsOptions};
-use support::by_hand::{Feed, READ_BYTES, take_frames};
+use support::by_hand::{Feed, Intake, READ_BYTES, take_frames};
 use support::figures::{self, median, median_ratio};
 use support::flood::RawReader;
 use support::hand::{End, Hand, PATIENCE, RECORD_BYTES};
@@ -57,9 +57,9 @@ fn main() -> Result<()> {
         {
             let hand = Hand::with_suite(suite)?;
             let mut readers: [(&str, Box<dyn Reader>); 4] = [
-                ("read_tls", Box::new(ByHand::read_tls(&hand)?)),
-                ("rustls", Box::new(ByHand::ours(&hand, false)?)),
-                ("in place", Box::new(ByHand::ours(&hand, true)?)),
+                ("read_tls", Box::new(ReadTls::dial(&hand)?)),
+                ("rustls", Box::new(OurLayer::dial(&hand, false)?)),
+                ("in place", Box::new(OurLayer::dial(&hand, true)?)),
                 ("engine", Box::new(InEngine::dial(&hand)?)),
             ];
             let mut costs: [Vec<f64>; 4] = Default::default();
@@ -142,73 +142,69 @@ impl Reader for InEngine {
     }
 }
 
-/// A TLS layer with the parser written by hand behind it.
-struct ByHand<L> {
-    layer: L,
+/// rustls' `read_tls`, with the parser written by hand behind it.
+struct ReadTls {
+    reader: RawReader,
+    intake: Intake,
     end: End,
     taken: u64,
 }
 
-/// Reads once, and lends the plaintext; `None` where there is nothing to read.
-trait Layer {
-    fn read(&mut self) -> Result<Option<&[u8]>>;
-
-    fn consume(&mut self, bytes: usize);
+impl ReadTls {
+    fn dial(hand: &Hand) -> Result<Self> {
+        let reader = RawReader::dial(hand.port(), hand.root())?;
+        let end = hand.accepted()?;
+        reader.set_nonblocking()?;
+        Ok(Self { reader, intake: Intake::new(), end, taken: 0 })
+    }
 }
 
-impl<L: Layer> Reader for ByHand<L> {
+impl Reader for ReadTls {
     fn end(&mut self) -> &mut End {
         &mut self.end
     }
 
     fn drain(&mut self) -> Result<u64> {
-        while let Some(plain) = self.layer.read()? {
-            let taken = take_frames(plain, |text| {
-                assert_eq!(text.len(), TEXT_BYTES, "not what was sent");
-                self.taken += 1;
-            });
-            self.layer.consume(taken);
-        }
+        while self.intake.read(&mut self.reader, |text| {
+            assert_eq!(text.len(), TEXT_BYTES, "not what was sent");
+            self.taken += 1;
+        })? {}
         Ok(self.taken)
     }
 }
 
-impl ByHand<ReadTls> {
-    fn read_tls(hand: &Hand) -> Result<Self> {
-        let reader = RawReader::dial(hand.port(), hand.root())?;
-        let end = hand.accepted()?;
-        reader.set_nonblocking()?;
-        Ok(Self { layer: ReadTls { reader, buffer: vec![0; 2 * READ_BYTES], filled: 0 }, end, taken: 0 })
+/// Our TLS layer, with the same parser behind it.
+struct OurLayer {
+    socket: Unencrypted,
+    end: End,
+    taken: u64,
+}
+
+impl Reader for OurLayer {
+    fn end(&mut self) -> &mut End {
+        &mut self.end
     }
-}
 
-struct ReadTls {
-    reader: RawReader,
-    buffer: Vec<u8>,
-    filled: usize,
-}
-
-impl Layer for ReadTls {
-    fn read(&mut self) -> Result<Option<&[u8]>> {
-        match self.reader.read(&mut self.buffer[self.filled..self.filled + READ_BYTES]) {
-            Ok(0) => Err("it ended early".into()),
-            Ok(read) => {
-                self.filled += read;
-                Ok(Some(&self.buffer[..self.filled]))
+    fn drain(&mut self) -> Result<u64> {
+        let Unencrypted { socket, tls } = &mut self.socket;
+        loop {
+            match tls.fill(socket) {
+                Ok(0) => return Err("it ended early".into()),
+                Ok(_) => {}
+                Err(HyperSocketError::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(self.taken),
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error.into()),
+            let taken = take_frames(tls.plaintext(), |text| {
+                assert_eq!(text.len(), TEXT_BYTES, "not what was sent");
+                self.taken += 1;
+            });
+            tls.consume(taken);
         }
     }
-
-    fn consume(&mut self, bytes: usize) {
-        self.buffer.copy_within(bytes..self.filled, 0);
-        self.filled -= bytes;
-    }
 }
 
-impl ByHand<OurLayer> {
-    fn ours(hand: &Hand, in_place: bool) -> Result<Self> {
+impl OurLayer {
+    fn dial(hand: &Hand, in_place: bool) -> Result<Self> {
         let root = hand.root().ok_or("a venue without TLS")?;
         let mut options = TlsOptions::new().add_root_der(root.clone()).only_added_roots();
         if !in_place {
@@ -218,40 +214,26 @@ impl ByHand<OurLayer> {
             let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
             options = options.client_config(Arc::new(config));
         }
-        let mut layer = OurLayer {
+        let mut socket = Unencrypted {
             socket: TcpStream::connect(("127.0.0.1", hand.port()))?,
             tls: TlsReader::connect(&options, "localhost", READ_BYTES)?,
         };
-        layer.socket.set_nodelay(true)?;
-        upgrade::ask(&mut layer)?;
+        socket.socket.set_nodelay(true)?;
+        upgrade::ask(&mut socket)?;
         let end = hand.accepted()?;
-        layer.socket.set_nonblocking(true)?;
-        Ok(Self { layer, end, taken: 0 })
+        socket.socket.set_nonblocking(true)?;
+        Ok(Self { socket, end, taken: 0 })
     }
 }
 
-struct OurLayer {
+/// A socket and the TLS layer over it.
+struct Unencrypted {
     socket: TcpStream,
     tls: TlsReader,
 }
 
-impl Layer for OurLayer {
-    fn read(&mut self) -> Result<Option<&[u8]>> {
-        match self.tls.fill(&mut self.socket) {
-            Ok(0) => Err("it ended early".into()),
-            Ok(_) => Ok(Some(self.tls.plaintext())),
-            Err(HyperSocketError::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.tls.consume(bytes);
-    }
-}
-
 /// Blocking, for the upgrade.
-impl Read for OurLayer {
+impl Read for Unencrypted {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         while self.tls.plaintext().is_empty() {
             self.flush()?;
@@ -264,7 +246,7 @@ impl Read for OurLayer {
     }
 }
 
-impl Write for OurLayer {
+impl Write for Unencrypted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         while self.tls.is_handshaking() {
             self.flush()?;

@@ -1,6 +1,8 @@
 //! Frames for the benches, and the parser written by hand that others are held against.
 #![allow(dead_code)] // each bench takes its own part of the support
 
+use std::io::{self, Read};
+
 /// What one read brings at most.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
@@ -26,6 +28,32 @@ impl Feed {
         frame.extend_from_slice(&text);
         let frames = (read_bytes / frame.len()).max(1);
         Self { read: frame.repeat(frames), frames }
+    }
+}
+
+/// What a raw reader has read and not yet taken.
+pub(crate) struct Intake {
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Intake {
+    pub(crate) fn new() -> Self {
+        Self { buffer: vec![0; 2 * READ_BYTES], filled: 0 }
+    }
+
+    /// Reads once, and takes what is whole; false where there is nothing to read now.
+    pub(crate) fn read(&mut self, source: &mut impl Read, on_text: impl FnMut(&str)) -> io::Result<bool> {
+        match source.read(&mut self.buffer[self.filled..self.filled + READ_BYTES]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => self.filled += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let taken = take_frames(&self.buffer[..self.filled], on_text);
+        self.buffer.copy_within(taken..self.filled, 0);
+        self.filled -= taken;
+        Ok(true)
     }
 }
 

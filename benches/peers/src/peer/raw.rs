@@ -1,6 +1,6 @@
 //! The limit: a socket, a buffer, and a parser that does what cannot be left out. It answers nothing and survives nothing.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
 use super::{Feed, Peer};
@@ -10,7 +10,7 @@ use crate::tally::Tally;
 #[path = "../../../support/by_hand.rs"]
 mod by_hand;
 
-use by_hand::{READ_BYTES, take_frames};
+use by_hand::Intake;
 
 /// Asks the socket again and again.
 pub(super) const BUSY: Peer = Peer { name: "raw, busy", run: |feed| run(feed, true) };
@@ -33,25 +33,15 @@ fn run(feed: &Feed, busy: bool) -> Result<Vec<Tally>> {
     }
     socket.set_nonblocking(busy)?;
     let mut tally = Tally::new(feed.messages);
-    let mut buffer = vec![0; 2 * READ_BYTES];
-    let mut filled = 0;
+    let mut intake = Intake::new();
     while !tally.is_complete() {
-        let read = match socket.read(&mut buffer[filled..filled + READ_BYTES]) {
-            Ok(0) => return Err("the venue ended early".into()),
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error.into()),
-        };
-        filled += read;
         let mut outcome = Ok(());
-        let taken = take_frames(&buffer[..filled], |text| {
+        intake.read(&mut socket, |text| {
             if outcome.is_ok() {
                 outcome = feed.handle(text.as_bytes(), &mut tally);
             }
-        });
+        })?;
         outcome?;
-        buffer.copy_within(taken..filled, 0);
-        filled -= taken;
     }
     // A socket that is dropped with the venue's Close unread would be reset.
     socket.set_nonblocking(false)?;
