@@ -18,7 +18,7 @@ use crate::metrics::{BesideRoutes, LatencyReport, Metrics, PipelineStats};
 use crate::own_thread;
 use crate::pipeline::HandlerThreads;
 use crate::sender::Sender;
-use crate::state::ClientState;
+use crate::state::{ClientState, Tap};
 use crate::sync::lock;
 
 /// One connection that is kept up, with its handlers. Cheap to clone; all clones are the same client.
@@ -138,8 +138,17 @@ impl Client {
         self.handle.sender.shared.leave_halted_flag(flag);
     }
 
+    pub(crate) fn tap_events(&self, tap: Tap) {
+        self.handle.sender.shared.tap(tap);
+    }
+
+    pub(crate) fn untap_events(&self) {
+        self.handle.sender.shared.untap();
+    }
+
     /// The client's events, from its start. They wait in a bounded queue that all clones share; what nobody takes in time
-    /// is dropped and counted in `events_dropped`.
+    /// is dropped and counted in `events_dropped`. Under the roof of a [`ClientManager`](crate::ClientManager) they go there
+    /// instead.
     pub fn events(&self) -> Events {
         Events { queue: self.handle.sender.shared.events().clone() }
     }
@@ -290,7 +299,7 @@ pub struct ShutdownReport {
 /// The events of a client; see [`Client::events`].
 #[derive(Debug, Clone)]
 pub struct Events {
-    pub(crate) queue: Receiver<ClientEvent>,
+    queue: Receiver<ClientEvent>,
 }
 
 impl Events {

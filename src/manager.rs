@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::Select;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::client::{Client, Events, ShutdownReport};
+use crate::client::{Client, ShutdownReport};
 use crate::clock;
 use crate::error::{HyperSocketError, Result};
 use crate::event::ClientEvent;
 use crate::ids::SendId;
 use crate::message::WsMessage;
 use crate::own_thread;
-use crate::state::ClientState;
+use crate::state::{ClientState, Tap};
 use crate::sync::lock;
 
 /// Holds clients by name, knows which are down, and shuts all of them down together. Cheap to clone; all clones are one.
@@ -28,6 +28,7 @@ struct Roof {
     shutdown_flag: Arc<AtomicBool>,
     halted_flag: Arc<AtomicBool>,
     clients: Mutex<BTreeMap<String, Client>>,
+    events: (Sender<(Arc<str>, ClientEvent)>, Receiver<(Arc<str>, ClientEvent)>),
 }
 
 impl ClientManager {
@@ -35,7 +36,7 @@ impl ClientManager {
     /// when anybody does.
     pub fn new(shutdown_flag: Arc<AtomicBool>) -> Self {
         let halted_flag = Arc::new(AtomicBool::new(false));
-        Self { roof: Arc::new(Roof { shutdown_flag, halted_flag, clients: Mutex::default() }) }
+        Self { roof: Arc::new(Roof { shutdown_flag, halted_flag, clients: Mutex::default(), events: unbounded() }) }
     }
 
     /// True while any client that holds this flag, or was added, should be live and is not. For
@@ -45,7 +46,8 @@ impl ClientManager {
         Arc::clone(&self.roof.halted_flag)
     }
 
-    /// Takes a client in under a name.
+    /// Takes a client in under a name. From now on it counts for the halted flag, and its events come to
+    /// [`events`](Self::events), those first that nobody has taken yet. A client has one manager at a time.
     ///
     /// # Errors
     /// [`DuplicateClient`](HyperSocketError::DuplicateClient): the name is taken, and the client was not added.
@@ -56,11 +58,13 @@ impl ClientManager {
             return Err(HyperSocketError::DuplicateClient(id));
         }
         client.join_halted_flag(&self.roof.halted_flag);
+        client.tap_events(Tap { name: id.as_str().into(), queue: self.roof.events.0.clone() });
         clients.insert(id, client);
         Ok(())
     }
 
-    /// Gives a client back. It goes on as it is, but no longer counts for [`halted_flag`](Self::halted_flag).
+    /// Gives a client back. It goes on as it is, but no longer counts for [`halted_flag`](Self::halted_flag), and keeps its
+    /// events for [`Client::events`] again.
     ///
     /// # Errors
     /// [`UnknownClient`](HyperSocketError::UnknownClient).
@@ -68,6 +72,7 @@ impl ClientManager {
         let removed = lock(&self.roof.clients).remove(id);
         let client = removed.ok_or_else(|| HyperSocketError::UnknownClient(id.to_owned()))?;
         client.leave_halted_flag(&self.roof.halted_flag);
+        client.untap_events();
         Ok(client)
     }
 
@@ -114,10 +119,10 @@ impl ClientManager {
         lock(&self.roof.clients).iter().map(|(id, client)| (id.clone(), client.state())).collect()
     }
 
-    /// The events of all clients. They wait in the clients' own queues: whoever takes them here takes them from
-    /// [`Client::events`], too.
+    /// The events of all clients, of those that are added later, too, in one queue that all its readers share. What nobody
+    /// takes in time is dropped and counted in the client's `events_dropped`.
     pub fn events(&self) -> ManagerEvents {
-        ManagerEvents { manager: self.clone() }
+        ManagerEvents { queue: self.roof.events.1.clone() }
     }
 
     /// Sets the shutdown flag to false and shuts all clients down, side by side, within one deadline of 30 s. The clients
@@ -126,6 +131,14 @@ impl ClientManager {
     /// # Errors
     /// [`WouldDeadlock`](HyperSocketError::WouldDeadlock) on a thread of an engine.
     pub fn shutdown(&self) -> Result<Vec<(String, ShutdownReport)>> {
+        self.shutdown_within(SHUTDOWN_TIMEOUT)
+    }
+
+    /// Like [`shutdown`](Self::shutdown), with a deadline of the caller's for all of them together.
+    ///
+    /// # Errors
+    /// As for [`shutdown`](Self::shutdown).
+    pub fn shutdown_within(&self, timeout: Duration) -> Result<Vec<(String, ShutdownReport)>> {
         own_thread::refuse("ClientManager::shutdown")?;
         self.roof.shutdown_flag.store(false, Ordering::Release);
         let clients: Vec<_> =
@@ -133,7 +146,7 @@ impl ClientManager {
         for (_, client) in &clients {
             client.request_shutdown();
         }
-        let deadline = clock::after(SHUTDOWN_TIMEOUT);
+        let deadline = clock::after(timeout);
         let reports = clients.into_iter().map(|(id, client)| {
             let left = deadline.saturating_duration_since(clock::now());
             client.shutdown_within(left).map(|report| (id, report))
@@ -151,28 +164,18 @@ impl fmt::Debug for ClientManager {
 /// The events of a manager's clients; see [`ClientManager::events`].
 #[derive(Debug, Clone)]
 pub struct ManagerEvents {
-    manager: ClientManager,
+    queue: Receiver<(Arc<str>, ClientEvent)>,
 }
 
 impl ManagerEvents {
-    /// The next event of any client that is there at the call, with its name, waiting for it at most this long.
-    pub fn next_timeout(&self, timeout: Duration) -> Option<(String, ClientEvent)> {
-        let deadline = clock::after(timeout);
-        let clients = lock(&self.manager.roof.clients);
-        let queues: Vec<_> = clients.iter().map(|(id, client)| (id.clone(), client.events())).collect();
-        drop(clients);
-        let mut select = Select::new();
-        for (_, Events { queue }) in &queues {
-            select.recv(queue);
-        }
-        loop {
-            let ready = select.ready_deadline(deadline).ok()?;
-            let (id, events) = &queues[ready];
-            // Somebody else may have been faster.
-            if let Some(event) = events.try_next() {
-                return Some((id.clone(), event));
-            }
-        }
+    /// The next event of any client, with its name, where there is one.
+    pub fn try_next(&self) -> Option<(Arc<str>, ClientEvent)> {
+        self.queue.try_recv().ok()
+    }
+
+    /// The next event of any client, with its name, waiting for it at most this long.
+    pub fn next_timeout(&self, timeout: Duration) -> Option<(Arc<str>, ClientEvent)> {
+        self.queue.recv_timeout(timeout).ok()
     }
 }
 

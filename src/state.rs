@@ -19,6 +19,8 @@ use crate::sync::lock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientState {
+    /// Its first dial has yet to begin.
+    NeverConnected,
     /// Dialing, in the TLS handshake, upgrading or authenticating.
     Connecting,
     /// Messages flow.
@@ -36,8 +38,15 @@ pub enum ClientState {
 impl ClientState {
     /// Whether the client should be live and is not.
     pub(crate) fn is_down(self) -> bool {
-        matches!(self, Self::Connecting | Self::BackingOff | Self::Failed)
+        matches!(self, Self::NeverConnected | Self::Connecting | Self::BackingOff | Self::Failed)
     }
+}
+
+/// A queue for the events of many clients, and what this one is called there.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    pub(crate) name: Arc<str>,
+    pub(crate) queue: Sender<(Arc<str>, ClientEvent)>,
 }
 
 /// See the module. One per client, over all its connections.
@@ -63,6 +72,8 @@ pub(crate) struct Shared {
     /// Bounded by its senders, and only nearly, should several tell of something at once: a channel with a bound of its own holds
     /// memory for as many events as might come.
     events: (Sender<ClientEvent>, Receiver<ClientEvent>),
+    /// Where events go instead, under a manager's roof.
+    tap: Mutex<Option<Tap>>,
     pub(crate) halted: Mutex<Vec<HaltedMember>>,
     /// A route is stale; changed under the lock of `halted`.
     stale: AtomicBool,
@@ -76,7 +87,7 @@ impl Shared {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             id: ConnectionId(u32::try_from(id).unwrap_or(u32::MAX)),
-            state: AtomicU64::new(pack(ClientState::Connecting, 0)),
+            state: AtomicU64::new(pack(ClientState::NeverConnected, 0)),
             queued_bytes: AtomicUsize::new(0),
             max_queued_bytes: AtomicUsize::new(Limits::default().max_queued_bytes),
             ending: Mutex::new(None),
@@ -86,6 +97,7 @@ impl Shared {
             round_trips: LatencyRecorder::default(),
             tick_to_trade: LatencyRecorder::default(),
             events: unbounded(),
+            tap: Mutex::default(),
             halted: Mutex::default(),
             stale: AtomicBool::new(false),
             subprotocol: Mutex::new(None),
@@ -242,11 +254,26 @@ impl Shared {
 
     /// Tells whoever listens; `event` is only made where there is room for it.
     pub(crate) fn report(&self, event: impl FnOnce() -> ClientEvent) {
-        if self.events.0.len() >= EVENTS_BOUND {
-            return self.counters.events_dropped.add_shared(1);
+        // The receivers live as long as the senders do, or nobody wants to know.
+        match &*lock(&self.tap) {
+            Some(tap) if tap.queue.len() < TAP_BOUND => drop(tap.queue.send((Arc::clone(&tap.name), event()))),
+            None if self.events.0.len() < EVENTS_BOUND => drop(self.events.0.send(event())),
+            _ => self.counters.events_dropped.add_shared(1),
         }
-        // Its receiver lives as long as it does.
-        let _ = self.events.0.send(event());
+    }
+
+    /// Lets events go to this tap from now on, behind those that wait here.
+    pub(crate) fn tap(&self, tap: Tap) {
+        let mut current = lock(&self.tap);
+        for event in self.events.1.try_iter() {
+            let _ = tap.queue.send((Arc::clone(&tap.name), event));
+        }
+        *current = Some(tap);
+    }
+
+    /// Keeps its events for itself again.
+    pub(crate) fn untap(&self) {
+        *lock(&self.tap) = None;
     }
 
     pub(crate) fn events(&self) -> &Receiver<ClientEvent> {
@@ -267,11 +294,12 @@ fn pack(state: ClientState, epoch: u64) -> u64 {
 
 fn unpack(packed: u64) -> (ClientState, u64) {
     let state = match packed & 7 {
-        0 => ClientState::Connecting,
-        1 => ClientState::Live,
-        2 => ClientState::BackingOff,
-        3 => ClientState::Closing,
-        4 => ClientState::Closed,
+        0 => ClientState::NeverConnected,
+        1 => ClientState::Connecting,
+        2 => ClientState::Live,
+        3 => ClientState::BackingOff,
+        4 => ClientState::Closing,
+        5 => ClientState::Closed,
         _ => ClientState::Failed,
     };
     (state, packed >> 3)
@@ -279,6 +307,8 @@ fn unpack(packed: u64) -> (ClientState, u64) {
 
 /// Enough for the events of a bad minute; what nobody takes is counted and must not grow.
 const EVENTS_BOUND: usize = 1024;
+/// The same for a thousand clients together.
+const TAP_BOUND: usize = 64 * EVENTS_BOUND;
 
 #[cfg(test)]
 mod tests {
@@ -286,8 +316,8 @@ mod tests {
 
     #[test]
     fn state_and_epoch_survive_packing() {
-        use ClientState::{BackingOff, Closed, Closing, Connecting, Failed, Live};
-        for state in [Connecting, Live, BackingOff, Closing, Closed, Failed] {
+        use ClientState::{BackingOff, Closed, Closing, Connecting, Failed, Live, NeverConnected};
+        for state in [NeverConnected, Connecting, Live, BackingOff, Closing, Closed, Failed] {
             for epoch in [0, 1, 77, u64::MAX >> 3] {
                 assert_eq!(unpack(pack(state, epoch)), (state, epoch));
             }

@@ -37,7 +37,7 @@ fn await_event(manager: &ClientManager, id: &str, is_wanted: impl Fn(&Connection
     let events = manager.events();
     loop {
         let (from, event) = events.next_timeout(PATIENCE).expect("an event");
-        if from == id && matches!(&event, ClientEvent::Connection(event) if is_wanted(event)) {
+        if &*from == id && matches!(&event, ClientEvent::Connection(event) if is_wanted(event)) {
             return;
         }
     }
@@ -76,7 +76,7 @@ fn a_client_counts_from_its_adding_to_its_removal_with_or_without_the_flag() {
     assert!(!manager.is_halted());
     next_session(&venue).drop_rst();
     await_event(&manager, "one", |event| matches!(event, ConnectionEvent::Lost { .. }));
-    while !matches!(client.events().next_timeout(PATIENCE), Some(ClientEvent::Closed { .. }) | None) {}
+    while !matches!(manager.events().next_timeout(PATIENCE), Some((_, ClientEvent::Closed { .. })) | None) {}
     assert!(manager.is_halted(), "one that failed for good should be live, too");
     let removed = manager.remove_client("one").expect("it is there");
     assert_eq!(removed.state(), ClientState::Failed);
@@ -126,4 +126,21 @@ fn one_shutdown_ends_them_all_and_sets_the_flag() {
     assert!(reports.iter().all(|(_, report)| report.complete));
     assert!(!running.load(Ordering::Acquire) && !manager.is_halted());
     assert!(manager.states().iter().all(|(_, state)| *state == ClientState::Closed));
+}
+
+#[test]
+fn clients_come_and_go_while_somebody_waits_for_the_events_of_all() {
+    let venue = scripted();
+    let manager = ClientManager::new(flag());
+    let events = manager.events();
+    let waiting = std::thread::spawn(move || events.next_timeout(PATIENCE));
+    let client = client_of(&venue, &manager);
+    manager.add_client("late", client.clone()).expect("a new name");
+    let (from, event) = waiting.join().expect("it only waits").expect("an event from before the client was added");
+    assert_eq!((&*from, event), ("late", ClientEvent::Connection(ConnectionEvent::Live { epoch: 1 })));
+
+    manager.remove_client("late").expect("it is there");
+    next_session(&venue).drop_rst();
+    assert!(matches!(client.events().next_timeout(PATIENCE), Some(ClientEvent::Connection(_))), "its own again");
+    assert!(manager.events().try_next().is_none());
 }
