@@ -12,7 +12,7 @@ use crate::engine::{Command, CommandSender, Engine, EventLoop, NewConnection, Pl
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::lifecycle::FirstDial;
 use crate::own_thread;
-use crate::pipeline::{Started, Surroundings};
+use crate::pipeline::{OutletMaker, Started, Surroundings};
 use crate::transport::{Target, judge_subprotocols};
 
 impl ClientBuilder<HasUrl, HasRouter> {
@@ -84,18 +84,21 @@ impl ClientBuilder<HasUrl, HasRouter> {
         let Options { shared, settings, sender, .. } = options;
         let measure_round_trips = matches!(settings.liveness, Liveness::Always { .. });
         shared.max_queued_bytes.store(settings.limits.max_queued_bytes, Ordering::Relaxed);
-        let (outlet, severing, connection) = (sender.clone(), sender.clone(), shared.id);
+        let (answering, severing, connection) = (sender.clone(), sender.clone(), shared.id);
+        let outlet: OutletMaker = Arc::new(move || Box::new(answering.clone()));
         let surroundings = Surroundings {
             shared: Arc::clone(&shared),
             measure_latency: options.measure_latency,
-            outlet: Box::new(move || Box::new(outlet.clone())),
+            outlet: Arc::clone(&outlet),
             sever: Box::new(move |epoch, route| {
                 // A loop that is gone has no session to end.
                 let _ = severing.command(Command::Sever { connection, epoch, route: route.to_owned() });
             }),
+            unnumbered: None,
+            hold: HOLD,
         };
         let lanes = engine.as_ref().and_then(Engine::lanes);
-        let Started { pipeline, threads, stats } = routes.start(surroundings, lanes)?;
+        let Started { pipeline, threads, stats, sites } = routes.start(surroundings, lanes)?;
         if let Some(flag) = &options.halted_flag {
             shared.join_halted_flag(flag);
         }
@@ -111,6 +114,8 @@ impl ClientBuilder<HasUrl, HasRouter> {
             first_dial,
             pipeline,
             stats: Arc::clone(&stats),
+            sites,
+            line: 0,
             plan: Plan {
                 providers,
                 tls,
@@ -119,6 +124,8 @@ impl ClientBuilder<HasUrl, HasRouter> {
                 passive_ping: options.passive_ping,
                 measure_round_trips,
                 measure_latency: options.measure_latency,
+                outlet,
+                rotation: options.rotation,
             },
             shutdown_flag: options.shutdown_flag,
         };
@@ -182,6 +189,8 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// A line that is so much later than another one has lost more than a segment or two: nobody waits for it any longer.
+const HOLD: Duration = Duration::from_secs(1);
 /// `build` waits for a verdict of the lifecycle, whose own deadlines come first; this covers a machine under load.
 const BUILD_SLACK: Duration = Duration::from_secs(5);
 

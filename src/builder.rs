@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::auth::AuthProvider;
 use crate::config::{Liveness, Settings};
-use crate::engine::{Engine, SubscriptionSource, UrlSource};
+use crate::engine::{Engine, RotationPlan, SubscriptionSource, UrlSource};
 use crate::error::Result;
 use crate::headers::HeaderProvider;
 use crate::message::WsMessage;
@@ -114,7 +114,7 @@ pub struct HasRouter(pub(crate) Box<dyn StartRoutes>);
 pub(crate) struct Options {
     pub(crate) shared: Arc<Shared>,
     pub(crate) settings: Settings,
-    pub(crate) strategy: Box<dyn ReconnectionStrategy>,
+    pub(crate) strategy: Arc<dyn ReconnectionStrategy>,
     pub(crate) auth: Option<Arc<dyn AuthProvider>>,
     pub(crate) headers: Option<Box<dyn HeaderProvider>>,
     pub(crate) plain_text_credentials: bool,
@@ -130,6 +130,7 @@ pub(crate) struct Options {
     pub(crate) engine: Option<Engine>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) measure_latency: bool,
+    pub(crate) rotation: RotationPlan,
     pub(crate) sender: Sender,
 }
 
@@ -140,7 +141,7 @@ impl Options {
             sender: Sender::new(Arc::clone(&shared)),
             shared,
             settings: Settings::default(),
-            strategy: Box::new(ExponentialBackoff::default()),
+            strategy: Arc::new(ExponentialBackoff::default()),
             auth: None,
             headers: None,
             plain_text_credentials: false,
@@ -156,6 +157,7 @@ impl Options {
             engine: None,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             measure_latency: false,
+            rotation: RotationPlan::default(),
         }
     }
 }
@@ -224,6 +226,21 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
+    /// Moves to a new connection when a session is this old, without a hole: shortly before the venue would end it (24 h at
+    /// Binance). See [`Client::rotate`](crate::Client::rotate). Where that fails, it is tried again every minute.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.options.rotation.max_age = Some(age);
+        self
+    }
+
+    /// Moves to a new connection when a message comes for which `is_notice` says true: the venue announces that it will end this
+    /// one (Binance's `serverShutdown`). See [`Client::rotate`](crate::Client::rotate). It is asked about each message, on the
+    /// loop, so it should look at few bytes; the message goes on to the router all the same.
+    pub fn rotate_on_notice(mut self, is_notice: impl Fn(&WsMessage<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.options.rotation.notice = Some(Box::new(is_notice));
+        self
+    }
+
     /// Recognises and answers the venue's own pings before anything is parsed.
     pub fn passive_ping(mut self, detector: impl PassivePingDetector) -> Self {
         self.options.passive_ping = Some(Box::new(detector));
@@ -232,7 +249,7 @@ impl<U, R> ClientBuilder<U, R> {
 
     /// How long to wait before each dial. By default 1 s, 2 s, 4 s … 60 s, spread by 10 %, for ever.
     pub fn reconnect_strategy(mut self, strategy: impl ReconnectionStrategy) -> Self {
-        self.options.strategy = Box::new(strategy);
+        self.options.strategy = Arc::new(strategy);
         self
     }
 

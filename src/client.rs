@@ -73,6 +73,22 @@ impl Client {
         self.handle.sender.send_in_epoch(epoch, message)
     }
 
+    /// Moves to a new connection without a hole and returns at once: the new one is dialed, authenticated and subscribed beside
+    /// the old one, what both bring is put into one order by [`MessageRouter::sequence`](crate::MessageRouter::sequence), and once
+    /// the new one brings all streams, the old one is closed. Handlers see one stream, and
+    /// [`Rotated`](crate::ConnectionEvent::Rotated) in it; the epoch grows. Streams that are quiet are waited for 5 s. Where the
+    /// new connection fails, the client stays on the old one, and [`RotationFailed`](crate::ClientEvent::RotationFailed) says
+    /// why. Inline handlers may see a message that waited for another some microseconds later; nothing is sent twice.
+    ///
+    /// # Errors
+    /// [`NotConnected`](HyperSocketError::NotConnected) while there is no live session;
+    /// [`NotSpliced`](HyperSocketError::NotSpliced) where messages have come without a sequence, or the sequences count per
+    /// connection.
+    pub fn rotate(&self) -> Result<()> {
+        self.handle.stats.check_numbered().map_err(HyperSocketError::NotSpliced)?;
+        self.handle.sender.rotate()
+    }
+
     /// A sender that does not keep the client up.
     pub fn sender(&self) -> Sender {
         self.handle.sender.clone()

@@ -49,6 +49,8 @@ pub enum HyperSocketError {
     TimedOut(Duration),
     /// The client is closed: shut down, or failed for good with this reason.
     Closed(DisconnectReason),
+    /// The feed cannot be put together from several connections, and why. Fix the router, or do without.
+    NotSpliced(String),
     /// No client of the manager has this name.
     UnknownClient(String),
     /// A client of the manager has this name already.
@@ -85,6 +87,7 @@ impl fmt::Display for HyperSocketError {
             Self::ConnectFailed(reason) => write!(f, "could not connect: {reason}"),
             Self::TimedOut(after) => write!(f, "did not happen within {after:?}"),
             Self::Closed(reason) => write!(f, "the client is closed: {reason}"),
+            Self::NotSpliced(why) => write!(f, "the feed cannot be put together from several connections: {why}"),
             Self::UnknownClient(id) => write!(f, "there is no client {id:?}"),
             Self::DuplicateClient(id) => write!(f, "there is a client {id:?} already"),
             Self::WouldDeadlock(call) => {
@@ -218,6 +221,8 @@ pub enum DisconnectReason {
         /// The route, as its `Debug` prints it.
         route: String,
     },
+    /// The feed cannot be put together from two connections, and why.
+    NotSpliced(String),
     /// We shut the connection down.
     Shutdown,
 }
@@ -251,6 +256,7 @@ impl fmt::Display for DisconnectReason {
             Self::PongTimeout => f.write_str("no pong in time"),
             Self::DataIdle => f.write_str("no data for too long"),
             Self::QueueFull { route } => write!(f, "the queue of route {route} is full: its handler does not keep up"),
+            Self::NotSpliced(why) => write!(f, "the feed cannot be put together from two connections: {why}"),
             Self::Shutdown => f.write_str("shut down"),
         }
     }

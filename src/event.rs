@@ -26,6 +26,22 @@ pub enum ConnectionEvent {
         /// sent after it never left, but for sends of inline handlers: those overtake what is queued.
         written_through: Option<SendId>,
     },
+    /// The client has moved to a new connection, without a hole: see [`Client::rotate`](crate::Client::rotate). All following
+    /// messages belong to this epoch.
+    Rotated {
+        /// The epoch that has begun.
+        epoch: u64,
+    },
+    /// The venue's numbers skip here, in the stream of the message that follows: see
+    /// [`MessageRouter::sequence`](crate::MessageRouter::sequence). Where the feed has several lines, none of them had these.
+    Gap {
+        /// The stream.
+        stream: u64,
+        /// The first number that is missing.
+        first: u64,
+        /// The last number that is missing.
+        last: u64,
+    },
     /// Messages of this route are missing here: its queue was full and its policy threw them away, or newer ones took their
     /// place.
     Dropped {
@@ -83,6 +99,22 @@ pub enum ClientEvent {
         route: String,
         /// The error or the panic's message.
         error: String,
+    },
+    /// The venue's numbers skip.
+    RouteGap {
+        /// The route of the message behind the hole, as its `Debug` prints it.
+        route: String,
+        /// The stream.
+        stream: u64,
+        /// The first number that is missing.
+        first: u64,
+        /// The last number that is missing.
+        last: u64,
+    },
+    /// A rotation was given up; the client stays on the connection that it has.
+    RotationFailed {
+        /// Why.
+        reason: DisconnectReason,
     },
     /// A route has become stale; it counts for the halted flag from now on.
     RouteStale {

@@ -7,6 +7,7 @@ use crate::event::ConnectionEvent;
 use crate::ids::{ConnectionId, SendId};
 use crate::message::WsMessage;
 use crate::metrics::{Stamps, Trail};
+use crate::router::SubscriptionReply;
 
 /// Handles the messages of one route, one at a time, in order.
 ///
@@ -99,12 +100,19 @@ impl fmt::Debug for Delivery<'_> {
 pub(crate) trait Outlet {
     /// `tick_ns`: when the message was read that this one answers, where that is measured.
     fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId>;
+
+    /// A message that came from there answers a subscription. Told on the loop, where the socket is.
+    fn subscription_replied(&mut self, _reply: SubscriptionReply) {}
 }
 
 /// Where and when a message came in: travels with it to its handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     pub(crate) connection: ConnectionId,
+    /// Which of the lines of its feed brought it.
+    pub(crate) line: u8,
+    /// A subscription is unanswered on its connection.
+    pub(crate) awaits_reply: bool,
     pub(crate) epoch: u64,
     pub(crate) trail: Trail,
 }

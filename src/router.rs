@@ -44,9 +44,18 @@ pub trait MessageRouter: Send + Sync + 'static {
         0
     }
 
-    /// The venue's own numbering of this message, where it has one.
+    /// The venue's own numbering of this message, where it has one: holes in it are told to handlers as
+    /// [`Gap`](crate::ConnectionEvent::Gap), and rotation and arbitration go by it. The numbers of a stream must follow on each
+    /// other without a hole (a venue that names the number of the message before gives `first` as that plus one); a
+    /// timestamp, or a number that skips, is none.
     fn sequence(&self, _message: &Self::Message) -> Option<Sequence> {
         None
+    }
+
+    /// Whether [`sequence`](Self::sequence) counts what each connection was sent, so that the same message has another number on
+    /// another connection (Coinbase's `sequence_num`). Such a feed can be neither rotated nor arbitrated.
+    fn is_numbered_per_connection(&self) -> bool {
+        false
     }
 
     /// The venue's own time of this message, in Unix nanoseconds, where it gives one.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::engine::{Command, CommandSender};
+use crate::engine::{Command, CommandSender, Send};
 use crate::error::{HyperSocketError, Result};
 use crate::handler::Outlet;
 use crate::ids::SendId;
@@ -50,7 +50,7 @@ impl Sender {
     /// [`WriteBufferFull`](HyperSocketError::WriteBufferFull) where the peer reads too slowly. Nothing was queued.
     pub fn send<'a>(&self, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
         match self.shared.state() {
-            (ClientState::Live, epoch) => self.queue(message.into(), epoch, None),
+            (ClientState::Live, epoch) => self.queue(message.into(), epoch, false, None),
             _ => Err(HyperSocketError::NotConnected),
         }
     }
@@ -60,25 +60,33 @@ impl Sender {
     /// # Errors
     /// As for [`send`](Self::send), and [`EpochChanged`](HyperSocketError::EpochChanged).
     pub fn send_in_epoch<'a>(&self, epoch: u64, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
-        self.queue_in_epoch(message.into(), epoch, None)
-    }
-
-    fn queue_in_epoch(&self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
         match self.shared.state() {
             (_, current) if current != epoch => Err(HyperSocketError::EpochChanged { current }),
-            (ClientState::Live, _) => self.queue(message, epoch, tick_ns),
+            (ClientState::Live, _) => self.queue(message.into(), epoch, true, None),
             _ => Err(HyperSocketError::NotConnected),
         }
     }
 
-    fn queue(&self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
+    /// Moves the client to a new connection without a hole, from anywhere, such as a handler that has read the venue's notice;
+    /// see [`Client::rotate`](crate::Client::rotate). What comes of it is told as an event.
+    ///
+    /// # Errors
+    /// [`NotConnected`](HyperSocketError::NotConnected) while there is no live session.
+    pub fn rotate(&self) -> Result<()> {
+        match self.shared.state() {
+            (ClientState::Live, _) => self.command(Command::Rotate(self.shared.id)),
+            _ => Err(HyperSocketError::NotConnected),
+        }
+    }
+
+    fn queue(&self, message: WsMessage<'_>, epoch: u64, strictly: bool, tick_ns: Option<u64>) -> Result<SendId> {
         let bytes = message.as_bytes().len();
         self.shared.reserve(bytes)?;
         let message = message.into_owned();
         let mut last_send = lock(&self.shared.last_send);
         let id = SendId(*last_send + 1);
         let shared = Arc::clone(&self.shared);
-        if let Err(error) = self.command(Command::Send { shared, id, epoch, message, tick_ns }) {
+        if let Err(error) = self.command(Command::Send(Send { shared, id, epoch, strictly, message, tick_ns })) {
             self.shared.release(bytes);
             return Err(error);
         }
@@ -88,8 +96,15 @@ impl Sender {
 }
 
 impl Outlet for Sender {
+    /// What answers a message of an earlier connection may go out on the one that has taken over from it.
     fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
-        self.queue_in_epoch(message, epoch, tick_ns)
+        match self.shared.state() {
+            (_, current) if current != epoch && !(current > epoch && self.shared.is_unbroken_since(epoch)) => {
+                Err(HyperSocketError::EpochChanged { current })
+            }
+            (ClientState::Live, current) => self.queue(message, current, false, tick_ns),
+            _ => Err(HyperSocketError::NotConnected),
+        }
     }
 }
 

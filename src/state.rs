@@ -79,14 +79,14 @@ pub(crate) struct Shared {
     stale: AtomicBool,
     /// What the venue chose at the last upgrade.
     pub(crate) subprotocol: Mutex<Option<String>>,
+    /// The first epoch of those that follow on each other without a hole: what was said in it can still be answered.
+    unbroken_since: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new() -> Arc<Self> {
-        static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
-            id: ConnectionId(u32::try_from(id).unwrap_or(u32::MAX)),
+            id: ConnectionId::next(),
             state: AtomicU64::new(pack(ClientState::NeverConnected, 0)),
             queued_bytes: AtomicUsize::new(0),
             max_queued_bytes: AtomicUsize::new(Limits::default().max_queued_bytes),
@@ -101,12 +101,23 @@ impl Shared {
             halted: Mutex::default(),
             stale: AtomicBool::new(false),
             subprotocol: Mutex::new(None),
+            unbroken_since: AtomicU64::new(0),
         })
     }
 
     /// The state, and the epoch of the latest live spell.
     pub(crate) fn state(&self) -> (ClientState, u64) {
         unpack(self.state.load(Ordering::Acquire))
+    }
+
+    /// A live spell begins that does not go on where the last one ended.
+    pub(crate) fn begin_unbroken(&self, epoch: u64) {
+        self.unbroken_since.store(epoch, Ordering::Release);
+    }
+
+    /// Whether all of the feed from this epoch on has come without a hole.
+    pub(crate) fn is_unbroken_since(&self, epoch: u64) -> bool {
+        self.unbroken_since.load(Ordering::Acquire) <= epoch
     }
 
     /// The loop tells where the client stands now.

@@ -18,9 +18,10 @@ use crate::state::Shared;
 pub(crate) enum Command {
     /// Take a new client.
     Add(Box<NewConnection>),
-    /// Send a message in this epoch; dropped and counted if the epoch is over.
-    /// `tick_ns`: when the message was read that it answers, where that is measured.
-    Send { shared: Arc<Shared>, id: SendId, epoch: u64, message: WsMessage<'static>, tick_ns: Option<u64> },
+    /// Send a message.
+    Send(Send),
+    /// Move to a new connection, without a hole.
+    Rotate(ConnectionId),
     /// End the session of this epoch: a route's queue is full.
     Sever { connection: ConnectionId, epoch: u64, route: String },
     /// Close this client.
@@ -29,6 +30,18 @@ pub(crate) enum Command {
     Prepared { connection: ConnectionId, attempt: u64, outcome: Result<Prepared, DisconnectReason> },
     /// Close all clients, then leave.
     Stop,
+}
+
+/// A message to be sent in one epoch; dropped and counted if that is over.
+pub(crate) struct Send {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) id: SendId,
+    pub(crate) epoch: u64,
+    /// Not in an epoch either that has followed without a hole.
+    pub(crate) strictly: bool,
+    pub(crate) message: WsMessage<'static>,
+    /// When the message was read that it answers, where that is measured.
+    pub(crate) tick_ns: Option<u64>,
 }
 
 /// The way into a loop's queue, for any thread.

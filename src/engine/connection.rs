@@ -4,26 +4,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use super::command::Send;
 use super::desk::Desk;
 use super::linger::{AFTER_VIOLATION, Linger};
 use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget};
 use super::offload::Job;
 use super::plan::{NewConnection, Prepared, Way};
 use super::resolver::Source;
-use super::session::{ReadTime, Session};
+use super::session::{ReadTime, Role, Session};
 use super::stale::StaleWatch;
 use crate::clock;
 use crate::config::Limits;
 use crate::error::{DisconnectReason, HyperSocketError};
 use crate::event::{ClientEvent, ConnectionEvent};
-use crate::ids::SendId;
+use crate::ids::{ConnectionId, SendId};
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
-use crate::message::WsMessage;
 use crate::metrics::Trail;
+use crate::pipeline::{LineChange, feed_of_two};
 use crate::state::Shared;
 use crate::transport::{
     BOTH, Dial, DialTokens, Progress, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WriteBuffer,
@@ -51,8 +52,18 @@ pub(super) struct Connection {
     written_through: Option<SendId>,
     limits: Limits,
     tokens: DialTokens,
+    /// What answers from elsewhere call it.
+    address: ConnectionId,
     shutdown_flag: Option<Arc<AtomicBool>>,
     stale: StaleWatch,
+    /// How many parse sites the pipeline has.
+    sites: usize,
+    /// When its rotation is to be looked at.
+    look_at: Option<Instant>,
+    /// Old as it is, it is not to be replaced before.
+    rotate_again_at: Option<Instant>,
+    /// Why it closed.
+    ended: Option<DisconnectReason>,
     /// The offload threads have yet to answer this client, whichever dial it was that asked.
     asking: bool,
 }
@@ -62,9 +73,27 @@ impl Connection {
     pub(super) fn new(new: NewConnection, tokens: DialTokens, desk: &mut Desk) -> Self {
         let limits = new.settings.limits;
         let lifecycle = Lifecycle::start(desk.now, new.settings, new.strategy, new.first_dial);
-        let session = Session::new(new.shared, lifecycle, new.pipeline, new.plan);
-        let mut connection = Self {
+        let (address, stale) = (new.shared.id, StaleWatch::new(new.stats, desk.now));
+        let session = Session::new(new.shared, lifecycle, new.pipeline, Arc::new(new.plan), new.line);
+        let mut connection = Self::dialing(session, limits, tokens, address, stale, new.sites);
+        connection.shutdown_flag = new.shutdown_flag;
+        connection.perform(desk);
+        connection.flush();
+        connection
+    }
+
+    fn dialing(
+        session: Session,
+        limits: Limits,
+        tokens: DialTokens,
+        address: ConnectionId,
+        stale: StaleWatch,
+        sites: usize,
+    ) -> Self {
+        Self {
             session,
+            sites,
+            address,
             link: Link::Down,
             out: WriteBuffer::default(),
             tail: ReceiveBuffer::default(),
@@ -72,13 +101,111 @@ impl Connection {
             written_through: None,
             limits,
             tokens,
-            shutdown_flag: new.shutdown_flag,
-            stale: StaleWatch::new(new.stats, desk.now),
+            shutdown_flag: None,
+            stale,
+            look_at: None,
+            rotate_again_at: None,
             asking: false,
-        };
-        connection.perform(desk);
-        connection.flush();
-        connection
+            ended: None,
+        }
+    }
+
+    /// Begins to dial for a connection that is to take over from this one.
+    pub(super) fn relief(&mut self, tokens: DialTokens, desk: &mut Desk) -> Self {
+        let (current, line) = (self.session.line, 1 - self.session.line.min(1));
+        let epoch = self.session.lifecycle.epoch();
+        let [own, other] = feed_of_two(&mut self.session.pipeline, epoch, current, line);
+        self.session.pipeline = Box::new(own);
+        let session = self.session.relief(desk.now, Box::new(other), line);
+        let stale = StaleWatch::new(Arc::default(), desk.now);
+        let mut relief = Self::dialing(session, self.limits, tokens, ConnectionId::next(), stale, self.sites);
+        relief.perform(desk);
+        relief.flush();
+        relief
+    }
+
+    /// Takes over from `before`, of whose client it is the connection from now on.
+    pub(super) fn take_over(&mut self, before: &mut Self, desk: &mut Desk) {
+        // There is nothing in there but what the peer has not read for as long as a rotation may take.
+        before.session.drop_unwritten(&mut before.out);
+        if let Some(mut pipeline) = self.session.pipeline.take_inner() {
+            pipeline.line(&LineChange::Left { line: before.session.line });
+            pipeline.line(&LineChange::Unwatched);
+            self.session.take_over(&mut before.session, pipeline);
+        }
+        std::mem::swap(&mut self.stale, &mut before.stale);
+        self.shutdown_flag = before.shutdown_flag.take();
+        self.look_at = None;
+        before.session.lifecycle.handle_input(desk.now, Input::Shutdown);
+        before.perform(desk);
+        before.flush();
+    }
+
+    /// The connection that was to take over does not: this one goes on alone.
+    pub(super) fn dismiss(&mut self, relief: &mut Self, desk: &mut Desk) {
+        self.session.relieved = false;
+        if let Some(mut pipeline) = self.session.pipeline.take_inner() {
+            pipeline.line(&LineChange::Left { line: relief.session.line });
+            pipeline.line(&LineChange::Unwatched);
+            self.session.pipeline = pipeline;
+        }
+        relief.session.role = Role::Retired;
+        relief.session.lifecycle.handle_input(desk.now, Input::Shutdown);
+        relief.perform(desk);
+        relief.flush();
+    }
+
+    /// When the connection has reached the age at which it is to be replaced.
+    fn old_at(&self) -> Option<Instant> {
+        let age = self.session.plan.rotation.max_age.filter(|_| self.session.role == Role::Current)?;
+        let old_at = self.session.live_since?.checked_add(age)?;
+        Some(self.rotate_again_at.map_or(old_at, |again| old_at.max(again)))
+    }
+
+    /// What the rotation of this client, or by this connection, is to look at next: see [`super::rotation`].
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(super) fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.session.lifecycle.phase(), Phase::Live(_))
+    }
+
+    /// Sends wait that the kernel has not taken.
+    pub(super) fn holds_sends(&self) -> bool {
+        self.out.holds_sends()
+    }
+
+    pub(super) fn sites(&self) -> usize {
+        self.sites
+    }
+
+    pub(super) fn address(&self) -> ConnectionId {
+        self.address
+    }
+
+    /// Why it closed, where it has.
+    pub(super) fn ended(&self) -> Option<&DisconnectReason> {
+        self.ended.as_ref()
+    }
+
+    /// Has somebody look at its rotation at this time, once.
+    pub(super) fn look_at(&mut self, at: Instant) {
+        self.look_at = Some(at);
+    }
+
+    /// Whether its feed can go on over another connection; the error says why not.
+    pub(super) fn check_numbered(&self) -> Result<(), String> {
+        self.stale.stats().check_numbered()
+    }
+
+    /// The client's own wish for a new connection; once.
+    pub(super) fn take_rotation_wish(&mut self) -> bool {
+        std::mem::take(&mut self.session.wants_rotation)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -101,7 +228,8 @@ impl Connection {
             Link::Dialing(dialing) => lifecycle.map(|deadline| deadline.min(dialing.dial.poll_timeout())),
             _ => lifecycle,
         };
-        [own, self.stale.next_look()].into_iter().flatten().min()
+        let release = self.session.pipeline.next_release_ns().map(clock::instant_of);
+        [own, self.stale.next_look(), self.look_at, self.old_at(), release].into_iter().flatten().min()
     }
 
     /// A connect may have ended.
@@ -223,6 +351,15 @@ impl Connection {
         if self.stale.next_look().is_some_and(|due| desk.now >= due) {
             self.look_for_stale_routes(desk.now);
         }
+        if self.session.pipeline.next_release_ns().is_some() {
+            self.session.pipeline.release(clock::stamp_of(desk.now));
+            self.session.pipeline.drained();
+        }
+        self.look_at.take_if(|due| desk.now >= *due);
+        if self.old_at().is_some_and(|due| desk.now >= due) {
+            self.session.wants_rotation = true;
+            self.rotate_again_at = Some(desk.now + ROTATE_AGAIN);
+        }
         if let Link::Dialing(dialing) = &mut self.link {
             let progress = dialing.dial.handle_timeout(&desk.registry, desk.now);
             self.on_dial(progress, desk.now);
@@ -282,10 +419,13 @@ impl Connection {
     }
 
     /// A message of the user, for the session of `epoch`.
-    pub(super) fn send(&mut self, id: SendId, epoch: u64, message: &WsMessage<'_>, tick_ns: Option<u64>) {
+    pub(super) fn send(&mut self, send: &Send) {
+        let Send { id, epoch, strictly, ref message, tick_ns, .. } = *send;
         let bytes = message.as_bytes().len();
-        let live = matches!(self.session.lifecycle.phase(), Phase::Live(_));
-        let current = live && self.session.lifecycle.epoch() == epoch && self.session.write_error.is_none();
+        // What was meant for the connection before goes out on the one that has taken over, but where that was ruled out.
+        let current = self.session.lifecycle.epoch();
+        let in_time = current == epoch || !strictly && current > epoch && self.session.shared.is_unbroken_since(epoch);
+        let current = self.is_live() && in_time && self.session.write_error.is_none();
         if current
             && let Some(websocket) = self.link.websocket()
             && websocket.writer(&mut self.out).send(message)
@@ -344,7 +484,9 @@ impl Connection {
                     let attempt = failures;
                     // Whoever hears of it finds the state that it tells of.
                     self.session.publish_state();
-                    self.session.shared.report(|| ClientEvent::DialFailed { attempt, reason, retry_in });
+                    if self.session.speaks() {
+                        self.session.shared.report(|| ClientEvent::DialFailed { attempt, reason, retry_in });
+                    }
                 }
                 Action::Finish { reason } => self.finish(&reason),
                 writing => {
@@ -374,7 +516,7 @@ impl Connection {
             return;
         }
         let (providers, reply) = (Arc::clone(&self.session.plan.providers), desk.commands.clone());
-        let connection = self.session.shared.id;
+        let connection = self.address;
         match desk.offload.submit(Job { providers, connection, attempt, deadline, reply }) {
             Ok(()) => self.asking = true,
             Err(reason) => self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason }),
@@ -499,10 +641,13 @@ impl Connection {
     }
 
     fn finish(&mut self, reason: &DisconnectReason) {
-        log::info!("client {}: closed: {reason}", self.session.shared.id);
         self.session.pipeline.stop();
-        self.session.shared.close(reason, self.session.lifecycle.epoch());
-        self.session.shared.report(|| ClientEvent::Closed { reason: reason.clone() });
+        self.ended = Some(reason.clone());
+        if self.session.speaks() {
+            log::info!("client {}: closed: {reason}", self.session.shared.id);
+            self.session.shared.close(reason, self.session.lifecycle.epoch());
+            self.session.shared.report(|| ClientEvent::Closed { reason: reason.clone() });
+        }
     }
 }
 
@@ -513,6 +658,7 @@ impl Drop for Connection {
             return;
         }
         let reason = DisconnectReason::Broken("the event loop is gone".to_owned());
+        self.session.relieved = false;
         if self.session.lifecycle.session_open() {
             let (epoch, written_through) = (self.session.lifecycle.epoch(), self.session.settled.written_through());
             self.session.tell(ConnectionEvent::Lost { epoch, reason: reason.clone(), written_through });
@@ -525,5 +671,7 @@ impl Drop for Connection {
 pub(super) const HOT_BYTES: usize = 64 * 1024;
 /// A connection's buffer for unfinished frames keeps this much while messages flow.
 const KEEP_TAIL: usize = 64 * 1024;
+/// A rotation that was given up is tried again so much later, where it is owed to age.
+const ROTATE_AGAIN: Duration = Duration::from_secs(60);
 /// Reads of what a silent peer left in the kernel: more than any receive buffer holds, fewer than a flood would like.
 const FINAL_DRAIN_READS: usize = 1024;

@@ -18,9 +18,12 @@ use super::linger::LingerList;
 use super::offload::Offload;
 use super::plan::NewConnection;
 use super::ready::ReadyList;
+use super::rotation::{Rotation, Step};
+use super::session::Role;
 use super::token::{self, Owner, WAKER};
 use crate::clock;
-use crate::error::Result;
+use crate::error::{DisconnectReason, Result};
+use crate::event::ClientEvent;
 use crate::ids::ConnectionId;
 use crate::own_thread;
 use crate::transport::ReceiveBuffer;
@@ -53,6 +56,7 @@ pub struct EventLoop {
     /// The earliest deadline in the heap of each slot, so that a deadline that moves away costs nothing.
     armed: Vec<Option<Instant>>,
     flags: Vec<WatchedFlag>,
+    rotations: Vec<Rotation>,
     stopping: bool,
 }
 
@@ -97,6 +101,7 @@ impl EventLoop {
             deadlines: BinaryHeap::new(),
             armed: Vec::new(),
             flags: Vec::new(),
+            rotations: Vec::new(),
             stopping: false,
         })
     }
@@ -220,24 +225,30 @@ impl EventLoop {
             work += 1;
             match command {
                 Command::Add(new) => self.add_connection(*new),
-                Command::Send { shared, id, epoch, message, tick_ns } => {
-                    if let Some(&slot) = self.slots.get(&shared.id)
+                Command::Send(send) => {
+                    if let Some(&slot) = self.slots.get(&send.shared.id)
                         && let Some(connection) = &mut self.connections[slot]
                     {
-                        connection.send(id, epoch, &message, tick_ns);
+                        connection.send(&send);
                         self.writable.push(slot);
                     } else {
-                        shared.drop_send(message.as_bytes().len());
+                        send.shared.drop_send(send.message.as_bytes().len());
                     }
                 }
                 Command::Sever { connection, epoch, route } => {
                     if let Some(&slot) = self.slots.get(&connection) {
+                        self.end_rotation(slot);
                         self.with(slot, |connection, desk| connection.sever(desk, epoch, route));
+                    }
+                }
+                Command::Rotate(connection) => {
+                    if let Some(&slot) = self.slots.get(&connection) {
+                        self.begin_rotation(slot);
                     }
                 }
                 Command::Shutdown(connection) => {
                     if let Some(&slot) = self.slots.get(&connection) {
-                        self.with(slot, Connection::shut_down);
+                        self.shut_down(slot);
                     }
                 }
                 Command::Prepared { connection, attempt, outcome } => {
@@ -252,11 +263,7 @@ impl EventLoop {
     }
 
     pub(crate) fn add_connection(&mut self, new: NewConnection) {
-        let slot = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
-        if slot == self.connections.len() {
-            self.connections.push(None);
-            self.armed.push(None);
-        }
+        let slot = self.free_slot();
         self.slots.insert(new.shared.id, slot);
         self.desk.measures |= new.plan.measure_latency;
         let connection = Connection::new(new, token::of_connection(slot), &mut self.desk);
@@ -271,6 +278,80 @@ impl EventLoop {
         }
     }
 
+    fn free_slot(&mut self) -> usize {
+        let slot = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
+        if slot == self.connections.len() {
+            self.connections.push(None);
+            self.armed.push(None);
+        }
+        slot
+    }
+
+    fn shut_down(&mut self, slot: usize) {
+        self.end_rotation(slot);
+        self.with(slot, Connection::shut_down);
+    }
+
+    /// Lets the client move to a new connection, unless it is moving already.
+    fn begin_rotation(&mut self, slot: usize) {
+        if self.stopping || self.rotations.iter().any(|rotation| rotation.is_of(slot)) {
+            return;
+        }
+        // A slot that is free now stays free while this connection makes another.
+        let relief = self.free_slot();
+        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
+        if !connection.is_live() || connection.session().role != Role::Current {
+            return;
+        }
+        if let Err(why) = connection.check_numbered() {
+            let reason = DisconnectReason::NotSpliced(why);
+            return connection.shared().report(|| ClientEvent::RotationFailed { reason });
+        }
+        let new = connection.relief(token::of_connection(relief), &mut self.desk);
+        self.slots.insert(new.address(), relief);
+        self.connections[relief] = Some(new);
+        self.rotations.push(Rotation::new(slot, relief));
+        self.settle(relief);
+    }
+
+    /// Gives up a rotation, where this slot is part of one.
+    fn end_rotation(&mut self, slot: usize) {
+        if let Some(at) = self.rotations.iter().position(|rotation| rotation.is_of(slot)) {
+            self.conclude(at, None);
+        }
+    }
+
+    /// One of the connections of a rotation has done something.
+    fn look_at_rotation(&mut self, slot: usize) {
+        let Some(at) = self.rotations.iter().position(|rotation| rotation.is_of(slot)) else { return };
+        let rotation = &mut self.rotations[at];
+        let Some((current, relief)) = pair(&mut self.connections, rotation.current, rotation.relief) else { return };
+        match rotation.step(current, relief, self.desk.now) {
+            Step::Wait => {}
+            step => self.conclude(at, Some(step)),
+        }
+    }
+
+    /// Ends a rotation, by itself where `step` is `None`.
+    fn conclude(&mut self, at: usize, step: Option<Step>) {
+        let Rotation { current: old, relief: new, .. } = self.rotations.swap_remove(at);
+        let Some((current, relief)) = pair(&mut self.connections, old, new) else { return };
+        if step == Some(Step::Move) {
+            relief.take_over(current, &mut self.desk);
+            self.slots.insert(relief.shared().id, new);
+            for watched in &mut self.flags {
+                watched.slots.iter_mut().filter(|slot| **slot == old).for_each(|slot| *slot = new);
+            }
+        } else {
+            current.dismiss(relief, &mut self.desk);
+            if let Some(Step::GiveUp(reason)) = step {
+                current.shared().report(|| ClientEvent::RotationFailed { reason });
+            }
+        }
+        self.settle(old);
+        self.settle(new);
+    }
+
     /// Lets a connection do something, then looks what has become of it.
     fn with<T>(&mut self, slot: usize, act: impl FnOnce(&mut Connection, &mut Desk) -> T) -> Option<T> {
         let connection = self.connections.get_mut(slot)?.as_mut()?;
@@ -281,12 +362,19 @@ impl EventLoop {
 
     /// Forgets a connection that has closed; sees to the deadline of any other.
     fn settle(&mut self, slot: usize) {
-        let Some(Some(connection)) = self.connections.get(slot) else { return };
+        if !self.rotations.is_empty() {
+            self.look_at_rotation(slot);
+        }
+        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
         if connection.must_read() {
             self.ready.push(slot);
         }
         if connection.is_closed() {
-            self.slots.remove(&connection.shared().id);
+            for address in [connection.shared().id, connection.address()] {
+                if self.slots.get(&address) == Some(&slot) {
+                    self.slots.remove(&address);
+                }
+            }
             self.hot_slots.retain(|&hot| hot != slot);
             for watched in &mut self.flags {
                 watched.slots.retain(|&watching| watching != slot);
@@ -295,12 +383,16 @@ impl EventLoop {
             self.connections[slot] = None;
             return;
         }
+        let wants_rotation = connection.take_rotation_wish();
         let deadline = connection.next_deadline();
         if let Some(deadline) = deadline
             && self.armed[slot].is_none_or(|armed| deadline < armed)
         {
             self.armed[slot] = Some(deadline);
             self.deadlines.push(Reverse((deadline, slot)));
+        }
+        if wants_rotation {
+            self.begin_rotation(slot);
         }
     }
 
@@ -376,7 +468,7 @@ impl EventLoop {
             running
         });
         for &slot in &slots {
-            self.with(slot, Connection::shut_down);
+            self.shut_down(slot);
         }
         slots.len()
     }
@@ -385,7 +477,7 @@ impl EventLoop {
         self.stopping = true;
         self.desk.lingering.hurry(self.desk.now + LINGER_AT_STOP);
         for slot in 0..self.connections.len() {
-            self.with(slot, Connection::shut_down);
+            self.shut_down(slot);
         }
     }
 }
@@ -394,6 +486,16 @@ impl fmt::Debug for EventLoop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop").field("clients", &self.len()).finish_non_exhaustive()
     }
+}
+
+/// Two connections at once.
+fn pair(
+    connections: &mut [Option<Connection>],
+    one: usize,
+    other: usize,
+) -> Option<(&mut Connection, &mut Connection)> {
+    let [one, other] = connections.get_disjoint_mut([one, other]).ok()?;
+    Some((one.as_mut()?, other.as_mut()?))
 }
 
 /// What does not fit is reported by the next poll.

@@ -10,6 +10,7 @@ mod offload;
 mod plan;
 mod ready;
 mod resolver;
+mod rotation;
 mod runner;
 mod session;
 mod stale;
@@ -17,8 +18,8 @@ mod stale;
 mod tests_simulation;
 mod token;
 
-pub(crate) use command::{Command, CommandSender};
+pub(crate) use command::{Command, CommandSender, Send};
 pub use event_loop::EventLoop;
-pub(crate) use plan::{NewConnection, Plan, Providers, SubscriptionSource, UrlSource};
+pub(crate) use plan::{NewConnection, Plan, Providers, RotationPlan, SubscriptionSource, UrlSource};
 pub(crate) use resolver::Resolver;
 pub use runner::{Engine, EngineBuilder};

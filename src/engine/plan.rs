@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::resolver::{Resolved, Resolver};
 use crate::auth::AuthProvider;
@@ -13,7 +14,7 @@ use crate::lifecycle::FirstDial;
 use crate::message::WsMessage;
 use crate::metrics::PipelineStats;
 use crate::passive_ping::PassivePingDetector;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{OutletMaker, Pipeline};
 use crate::reconnect::ReconnectionStrategy;
 use crate::state::Shared;
 use crate::transport::{Dialer, SocketOptions, Target, TlsConnector};
@@ -22,10 +23,14 @@ use crate::transport::{Dialer, SocketOptions, Target, TlsConnector};
 pub(crate) struct NewConnection {
     pub(crate) shared: Arc<Shared>,
     pub(crate) settings: Settings,
-    pub(crate) strategy: Box<dyn ReconnectionStrategy>,
+    pub(crate) strategy: Arc<dyn ReconnectionStrategy>,
     pub(crate) first_dial: FirstDial,
     pub(crate) pipeline: Box<dyn Pipeline>,
     pub(crate) stats: Arc<PipelineStats>,
+    /// How many parse sites the pipeline has.
+    pub(crate) sites: usize,
+    /// Which line of its feed it is.
+    pub(crate) line: u8,
     pub(crate) plan: Plan,
     pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
 }
@@ -40,7 +45,22 @@ pub(crate) struct Plan {
     /// Off for clients that did not ask for pings: a histogram is larger than all else that an idle connection holds.
     pub(crate) measure_round_trips: bool,
     pub(crate) measure_latency: bool,
+    /// Makes a way to the client's socket for whoever is not there.
+    pub(crate) outlet: OutletMaker,
+    pub(crate) rotation: RotationPlan,
 }
+
+/// When a client moves to a new connection by itself.
+#[derive(Default)]
+pub(crate) struct RotationPlan {
+    /// At this age of a session.
+    pub(crate) max_age: Option<Duration>,
+    /// At a message that says so.
+    pub(crate) notice: Option<Notice>,
+}
+
+/// Whether a raw message announces that the venue will end the connection.
+pub(crate) type Notice = Box<dyn Fn(&WsMessage<'_>) -> bool + Send + Sync>;
 
 /// Where a dial goes: a fixed URL, or one made at each dial.
 pub(crate) enum UrlSource {

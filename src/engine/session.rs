@@ -26,7 +26,16 @@ pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) lifecycle: Lifecycle,
     pub(super) pipeline: Box<dyn Pipeline>,
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
+    /// Which line of its feed this is.
+    pub(super) line: u8,
+    pub(super) role: Role,
+    /// Another session is live that takes over should this one fail: then nobody is to hear of that.
+    pub(super) relieved: bool,
+    /// The venue has said that it will end the connection, or it is old.
+    pub(super) wants_rotation: bool,
+    /// For handlers that answer while this session stands beside the client's own.
+    aside: Option<Box<dyn Outlet + Send>>,
     /// The auth message of the current dial, until it is sent.
     pub(super) auth_message: Option<WsMessage<'static>>,
     /// The subscriptions of the current dial.
@@ -46,6 +55,17 @@ pub(super) struct Session {
     pub(super) live_since: Option<Instant>,
 }
 
+/// What a session is to its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The one that speaks for it.
+    Current,
+    /// To take over from the current one.
+    Relief,
+    /// It has been taken over from, and says goodbye.
+    Retired,
+}
+
 /// When a read returned, and what else is known of where its messages come from.
 #[derive(Debug)]
 pub(super) struct ReadTime {
@@ -57,8 +77,19 @@ pub(super) struct ReadTime {
 
 impl Session {
     /// Before its first dial.
-    pub(super) fn new(shared: Arc<Shared>, lifecycle: Lifecycle, pipeline: Box<dyn Pipeline>, plan: Plan) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lifecycle: Lifecycle,
+        pipeline: Box<dyn Pipeline>,
+        plan: Arc<Plan>,
+        line: u8,
+    ) -> Self {
         Self {
+            line,
+            role: Role::Current,
+            relieved: false,
+            wants_rotation: false,
+            aside: None,
             shared,
             lifecycle,
             pipeline,
@@ -73,6 +104,34 @@ impl Session {
             write_error: None,
             live_since: None,
         }
+    }
+
+    /// A session over this end of the pipeline that is to take over from this one.
+    pub(super) fn relief(&self, now: Instant, pipeline: Box<dyn Pipeline>, line: u8) -> Self {
+        let lifecycle = self.lifecycle.relief(now);
+        let mut relief = Self::new(Arc::clone(&self.shared), lifecycle, pipeline, Arc::clone(&self.plan), line);
+        relief.role = Role::Relief;
+        relief.aside = Some((self.plan.outlet)());
+        relief
+    }
+
+    /// Takes over from `before`, whose end of the pipeline leads nowhere from now on.
+    pub(super) fn take_over(&mut self, before: &mut Self, pipeline: Box<dyn Pipeline>) {
+        self.pipeline = pipeline;
+        (self.role, before.role) = (Role::Current, Role::Retired);
+        self.aside = None;
+        self.settled = std::mem::take(&mut before.settled);
+        self.settled.begin_session();
+        self.lifecycle.take_over();
+        self.shared.counters.rotations.add(1);
+        let epoch = self.lifecycle.epoch();
+        log::info!("client {}: moved to a new connection, epoch {epoch}", self.shared.id);
+        self.tell(ConnectionEvent::Rotated { epoch });
+    }
+
+    /// Whether what becomes of this session becomes of the client.
+    pub(super) fn speaks(&self) -> bool {
+        self.role == Role::Current && !self.relieved
     }
 
     /// One frame came with the read of `time`, and is the end of it or not.
@@ -120,13 +179,18 @@ impl Session {
         if self.answer_passive_ping(message, writer) {
             return self.shared.counters.passive_pings_answered.add(1);
         }
+        if let Some(notice) = &self.plan.rotation.notice {
+            // One that panics has announced nothing.
+            self.wants_rotation |= catch_unwind(AssertUnwindSafe(|| notice(message))).unwrap_or(false);
+        }
         self.data_came = true;
         let live = self.lifecycle.session_open();
         // Before acceptance, messages belong to the epoch that the acceptance would begin, also while we say goodbye.
         let epoch = self.lifecycle.epoch() + u64::from(!live);
-        let arrival = time.arrival(epoch, is_last);
-        let Self { pipeline, shared, settled, write_error, .. } = self;
-        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live };
+        let arrival = time.arrival(epoch, is_last, self.line);
+        let Self { pipeline, shared, settled, write_error, aside, .. } = self;
+        let aside = aside.as_deref_mut();
+        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live, aside };
         pipeline.deliver(message, arrival, &mut outlet);
     }
 
@@ -197,9 +261,12 @@ impl Session {
     }
 
     fn go_live(&mut self, now: Instant, epoch: u64, writer: &mut FrameWriter<'_>) {
-        log::info!("client {}: live, epoch {epoch}", self.shared.id);
-        if epoch > 1 {
-            self.shared.counters.reconnects.add(1);
+        if self.role == Role::Current {
+            log::info!("client {}: live, epoch {epoch}", self.shared.id);
+            self.shared.begin_unbroken(epoch);
+            if epoch > 1 {
+                self.shared.counters.reconnects.add(1);
+            }
         }
         self.settled.begin_session();
         self.live_since = Some(now);
@@ -217,11 +284,16 @@ impl Session {
         // First the state, or a handler that answers `Live` could be told that nothing is live.
         self.publish_state();
         self.pipeline.event(&event);
-        self.shared.report(|| ClientEvent::Connection(event));
+        if self.speaks() {
+            self.shared.report(|| ClientEvent::Connection(event));
+        }
     }
 
     /// Lets every handle see where the client stands.
     pub(super) fn publish_state(&self) {
+        if !self.speaks() {
+            return;
+        }
         let state = match self.lifecycle.phase() {
             Phase::Dialing { .. }
             | Phase::TlsHandshake { .. }
@@ -268,13 +340,14 @@ impl ReadTime {
     /// Of a read that has just returned; `trail` has the stamps that all its messages have in common.
     pub(super) fn new(connection: ConnectionId, returned: Instant, trail: Trail, kernel: Option<KernelStamp>) -> Self {
         // The epoch is each message's own.
-        Self { returned, arrival: Arrival { connection, epoch: 0, trail }, kernel }
+        Self { returned, arrival: Arrival { connection, line: 0, awaits_reply: false, epoch: 0, trail }, kernel }
     }
 
     /// Where the next message of the read comes from.
     #[inline]
-    fn arrival(&mut self, epoch: u64, is_last: bool) -> &mut Arrival {
+    fn arrival(&mut self, epoch: u64, is_last: bool, line: u8) -> &mut Arrival {
         self.arrival.epoch = epoch;
+        self.arrival.line = line;
         if let Some(kernel) = self.kernel {
             self.arrival.trail.kernel(kernel, is_last);
         }
@@ -311,11 +384,16 @@ struct DirectOutlet<'a, 'b> {
     writer: &'a mut FrameWriter<'b>,
     stream: &'a mut Stream,
     live: bool,
+    /// Where it goes instead while this session stands beside the client's own.
+    aside: Option<&'a mut (dyn Outlet + Send + 'static)>,
 }
 
 impl Outlet for DirectOutlet<'_, '_> {
     /// The epoch is that of the read which is being answered.
-    fn send(&mut self, message: WsMessage<'_>, _epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
+    fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
+        if let Some(aside) = &mut self.aside {
+            return aside.send(message, epoch, tick_ns);
+        }
         if !self.live || self.write_error.is_some() {
             return Err(HyperSocketError::NotConnected);
         }

@@ -22,6 +22,11 @@ impl StaleWatch {
         Self { stats, last_look: now, stale: Vec::new() }
     }
 
+    /// What it watches.
+    pub(super) fn stats(&self) -> &PipelineStats {
+        &self.stats
+    }
+
     /// When to look again; never, where no route has a limit.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.stats.shortest_limit().map(|limit| self.last_look + (limit / LOOKS_PER_LIMIT).max(SHORTEST_WAIT))

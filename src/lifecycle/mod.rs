@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Settings;
@@ -23,7 +24,7 @@ pub(crate) use phase::{Action, Input, Phase};
 pub(crate) struct Lifecycle {
     phase: Phase,
     settings: Settings,
-    strategy: Box<dyn ReconnectionStrategy>,
+    strategy: Arc<dyn ReconnectionStrategy>,
     first_dial: FirstDial,
     actions: VecDeque<Action>,
     /// Counts all dials, so that an answer to an earlier one is known as such.
@@ -43,6 +44,8 @@ pub(crate) enum FirstDial {
     Once,
     /// The reconnection strategy goes on.
     Retry,
+    /// One attempt, beside a session that is live: any failure closes this one, also once it is live itself.
+    Relief,
 }
 
 impl Lifecycle {
@@ -50,7 +53,7 @@ impl Lifecycle {
     pub(crate) fn start(
         now: Instant,
         settings: Settings,
-        strategy: Box<dyn ReconnectionStrategy>,
+        strategy: Arc<dyn ReconnectionStrategy>,
         first_dial: FirstDial,
     ) -> Self {
         let mut lifecycle = Self {
@@ -66,6 +69,19 @@ impl Lifecycle {
         };
         lifecycle.dial(now);
         lifecycle
+    }
+
+    /// Begins to dial for a session that is to take over from this one, in the next epoch.
+    pub(crate) fn relief(&self, now: Instant) -> Self {
+        let (settings, strategy) = (self.settings.clone(), Arc::clone(&self.strategy));
+        let mut relief = Self::start(now, settings, strategy, FirstDial::Relief);
+        relief.epoch = self.epoch;
+        relief
+    }
+
+    /// The session that it stood by for is over: from now on it dials again by the strategy.
+    pub(crate) fn take_over(&mut self) {
+        self.first_dial = FirstDial::Retry;
     }
 
     pub(crate) fn phase(&self) -> &Phase {
@@ -219,7 +235,12 @@ impl Lifecycle {
             }
             self.offset_due = true;
         }
-        if is_fatal(&reason, ever_live) || (!ever_live && self.first_dial == FirstDial::Once) {
+        let only_chance = match self.first_dial {
+            FirstDial::Once => !ever_live,
+            FirstDial::Retry => false,
+            FirstDial::Relief => true,
+        };
+        if is_fatal(&reason, ever_live) || only_chance {
             return self.finish(reason);
         }
         let Some(delay) = self.next_delay() else {

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Action, FirstDial, Input, Lifecycle, Phase};
@@ -20,7 +21,7 @@ struct Story {
 impl Story {
     fn with(settings: Settings, strategy: impl ReconnectionStrategy, first_dial: FirstDial) -> Self {
         let now = Instant::now();
-        let lifecycle = Lifecycle::start(now, settings, Box::new(strategy), first_dial);
+        let lifecycle = Lifecycle::start(now, settings, Arc::new(strategy), first_dial);
         let mut story = Self { lifecycle, now, attempt: 0 };
         story.drain();
         story
@@ -414,7 +415,7 @@ fn walk(seed: u64) {
     let max_attempts = (random.below(2) == 0).then_some(3);
     let strategy = ExponentialBackoff::new(secs(1), secs(60), max_attempts).jitter(0.1);
     let mut now = Instant::now();
-    let mut lifecycle = Lifecycle::start(now, settings, Box::new(strategy), first_dial);
+    let mut lifecycle = Lifecycle::start(now, settings, Arc::new(strategy), first_dial);
     let (mut observer, mut attempt) = (Observer::default(), 0);
     for _ in 0..40 {
         while let Some(action) = lifecycle.poll_action() {

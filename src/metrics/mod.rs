@@ -1,14 +1,16 @@
 //! Counters with one writer each, readable at any time without stopping anyone.
 
 mod latency;
+mod line;
 mod route;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub(crate) use latency::{BesideRoutes, KernelStamp, LatencyRecorder, StageRecorder, Trail};
 pub use latency::{ClockOffset, Latency, LatencyReport, RouteLatency, Stages, Stamps, Trace};
+pub(crate) use line::LineStats;
 pub use route::RouteMetrics;
 pub(crate) use route::{RouteStats, StaleLimits};
 
@@ -46,6 +48,7 @@ pub(crate) struct ConnectionCounters {
     pub(crate) resolve_fallbacks: Counter,
     pub(crate) providers_abandoned: Counter,
     pub(crate) reconnects: Counter,
+    pub(crate) rotations: Counter,
     pub(crate) messages_received: Counter,
     pub(crate) bytes_received: Counter,
     pub(crate) messages_sent: Counter,
@@ -83,6 +86,11 @@ pub(crate) struct PipelineStats {
     routes: Mutex<Vec<Arc<RouteStats>>>,
     /// The shortest staleness limit of any route, in nanoseconds; 0: there is none.
     shortest_limit_ns: AtomicU64,
+    /// Numbers that the venue skipped. Written by every parse site.
+    pub(crate) missing: Counter,
+    /// The first route that had a message without a sequence.
+    unnumbered: OnceLock<String>,
+    numbered_per_connection: AtomicBool,
 }
 
 impl PipelineStats {
@@ -108,6 +116,32 @@ impl PipelineStats {
         (ns > 0).then(|| Duration::from_nanos(ns))
     }
 
+    /// A route has had a message without a sequence; true where it is the first.
+    pub(crate) fn note_unnumbered(&self, route: String) -> bool {
+        self.unnumbered.set(route).is_ok()
+    }
+
+    /// The sequences mean something on their own connection only.
+    pub(crate) fn note_numbered_per_connection(&self) {
+        self.numbered_per_connection.store(true, Ordering::Release);
+    }
+
+    /// Whether the same feed over another connection can be put together with this one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_numbered(&self) -> Result<(), String> {
+        if self.numbered_per_connection.load(Ordering::Acquire) {
+            return Err(
+                "its router numbers messages per connection, so their numbers mean nothing on another one".into()
+            );
+        }
+        let Some(route) = self.unnumbered.get() else { return Ok(()) };
+        Err(format!(
+            "route {route} has messages without a sequence, so nobody could tell which of them were handled already;              give them one in MessageRouter::sequence, or skip them"
+        ))
+    }
+
     pub(crate) fn routes(&self) -> Vec<Arc<RouteStats>> {
         lock(&self.routes).clone()
     }
@@ -125,6 +159,8 @@ pub struct Metrics {
     pub providers_abandoned: u64,
     /// Live spells after the first.
     pub reconnect_count: u64,
+    /// Moves to a new connection without a hole.
+    pub rotations: u64,
     /// Complete data messages that arrived; control frames are not among them.
     pub messages_received: u64,
     /// Bytes read from the socket, TLS and framing included.
@@ -157,6 +193,8 @@ pub struct Metrics {
     pub lane_violations: u64,
     /// Messages handled, over all routes; those that erred or panicked count too.
     pub messages_handled: u64,
+    /// Numbers that the venue's sequences skipped: see [`ConnectionEvent::Gap`](crate::ConnectionEvent::Gap).
+    pub sequence_gaps: u64,
     /// Messages that a queue's policy threw away or replaced by newer ones, over all routes.
     pub messages_dropped: u64,
     /// Handler calls that returned an error.
@@ -180,6 +218,7 @@ impl Metrics {
         let parse_backlog = pipeline.handed_to_lanes.get().saturating_sub(taken);
         Self {
             messages_handled: sum(|route| route.handled),
+            sequence_gaps: pipeline.missing.get(),
             messages_dropped: sum(|route| route.dropped),
             handler_errors: sum(|route| route.errors),
             handler_panics: sum(|route| route.panics),
@@ -188,6 +227,7 @@ impl Metrics {
             resolve_fallbacks: connection.resolve_fallbacks.get(),
             providers_abandoned: connection.providers_abandoned.get(),
             reconnect_count: connection.reconnects.get(),
+            rotations: connection.rotations.get(),
             messages_received: connection.messages_received.get(),
             bytes_received: connection.bytes_received.get(),
             messages_sent: connection.messages_sent.get(),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use super::Pipeline;
 use super::lanes::{Barrier, Batch, LanePool, Lanes, Meeting, Tenant, Work};
+use super::lines::LineChange;
 use super::plan::Base;
 use super::site::Site;
+use crate::clock;
 use crate::event::ConnectionEvent;
 use crate::handler::{Arrival, Outlet};
 use crate::ids::ConnectionId;
@@ -29,6 +31,8 @@ pub(super) struct Laned<R: MessageRouter> {
     used: Vec<bool>,
     /// The last event, until it has passed: a lane that comes in anew waits for it.
     last: Option<Arc<Barrier>>,
+    /// When the lanes are to look what has waited long enough for another line; they are asked now and then while there are lines.
+    look_at_ns: Option<u64>,
     stopped: bool,
 }
 
@@ -56,6 +60,7 @@ impl<R: MessageRouter> Laned<R> {
             open: (0..pool.len()).map(|_| None).collect(),
             used: vec![false; pool.len()],
             last: None,
+            look_at_ns: None,
             stopped: false,
         }
     }
@@ -79,6 +84,18 @@ impl<R: MessageRouter> Laned<R> {
             self.lanes.send(lane, Work::Await(self.client, Arc::clone(&last)));
             self.last = Some(last);
         }
+    }
+
+    fn tell_all(&mut self, mut work: impl FnMut() -> Work) {
+        self.read_done();
+        for lane in 0..self.open.len() {
+            self.lanes.send(lane, work());
+        }
+    }
+
+    fn look_later(&self, now_ns: u64) -> Option<u64> {
+        let hold_ns = u64::try_from(self.base.surroundings.hold.as_nanos()).unwrap_or(u64::MAX);
+        Some(now_ns.saturating_add((hold_ns / LOOKS_PER_HOLD).max(1)))
     }
 
     fn flush(&mut self, lane: usize) {
@@ -111,6 +128,9 @@ impl<R: MessageRouter> Pipeline for Laned<R> {
     }
 
     fn event(&mut self, event: &ConnectionEvent) {
+        if matches!(event, ConnectionEvent::Lost { .. }) {
+            self.line(&LineChange::Lost);
+        }
         self.enter(self.home);
         let used: Vec<_> = (0..self.used.len()).filter(|&lane| self.used[lane]).collect();
         self.meet(Meeting::Event(event.clone()), &used);
@@ -119,6 +139,28 @@ impl<R: MessageRouter> Pipeline for Laned<R> {
     fn route_event(&mut self, route: &Arc<RouteStats>, event: &ConnectionEvent) {
         self.enter(self.home);
         self.lanes.send(self.home, Work::RouteEvent(self.client, Arc::clone(route), event.clone()));
+    }
+
+    fn line(&mut self, change: &LineChange) {
+        let client = self.client;
+        self.tell_all(|| Work::Line(client, change.clone()));
+        match change {
+            LineChange::Joined { .. } => self.look_at_ns = self.look_later(clock::stamp_ns()),
+            LineChange::Lost => self.look_at_ns = None,
+            _ => {}
+        }
+    }
+
+    fn next_release_ns(&self) -> Option<u64> {
+        self.look_at_ns
+    }
+
+    fn release(&mut self, now_ns: u64) {
+        if self.look_at_ns.is_some_and(|due_ns| now_ns >= due_ns) {
+            let client = self.client;
+            self.tell_all(|| Work::Release(client, now_ns));
+            self.look_at_ns = self.look_later(now_ns);
+        }
     }
 
     fn read_done(&mut self) {
@@ -147,3 +189,5 @@ impl<R: MessageRouter> Drop for Laned<R> {
 
 /// What was collected goes on at this size, so that a lane can begin before the loop has cut the whole read.
 const BATCH_BYTES: usize = 16 * 1024;
+/// Over the time that a message may wait for another line.
+const LOOKS_PER_HOLD: u64 = 4;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustc_hash::FxBuildHasher;
 
 use super::Pipeline;
+use super::lines::LineChange;
 use crate::error::Result;
 use crate::event::ConnectionEvent;
 use crate::handler::{Arrival, Outlet};
@@ -140,6 +141,10 @@ pub(super) enum Work {
     Await(ConnectionId, Arc<Barrier>),
     /// An event of one route, which needs no barrier: its place is wherever it gets to.
     RouteEvent(ConnectionId, Arc<RouteStats>, ConnectionEvent),
+    /// The lines of the feed have changed.
+    Line(ConnectionId, LineChange),
+    /// Let go on what has waited until this stamp.
+    Release(ConnectionId, u64),
     /// Leave, once no client is left.
     Leave,
 }
@@ -290,7 +295,7 @@ impl Lane {
         let client = match &work {
             Work::Leave => return self.leaving = true,
             Work::Join(client, _) | Work::Reach(client, _) | Work::Await(client, _) => *client,
-            Work::RouteEvent(client, ..) => *client,
+            Work::RouteEvent(client, ..) | Work::Line(client, _) | Work::Release(client, _) => *client,
             Work::Parse(batch) => batch.client.expect("a batch is somebody's"),
         };
         if let Work::Join(_, tenant) = work {
@@ -309,6 +314,8 @@ impl Lane {
             Work::Reach(_, barrier) => self.reach(client, barrier),
             Work::Await(_, barrier) => self.hold(client, barrier),
             Work::RouteEvent(_, route, event) => tenant.site.route_event(&route, &event),
+            Work::Line(_, change) => tenant.site.line(&change),
+            Work::Release(_, now_ns) => tenant.site.release(now_ns),
             Work::Join(..) | Work::Leave => {}
         }
     }

@@ -3,16 +3,19 @@
 //!
 //! A parse site ([`site`]) is where messages become typed: on the loop, or on each parser lane ([`lanes`], with [`laned`] in
 //! its place on the loop). From there a route leads to its handler: on a thread ([`threads`]) behind a queue ([`queue`],
-//! [`bounded`]), to a caller who pulls ([`receiver`]), or right there.
+//! [`bounded`]), to a caller who pulls ([`receiver`]), or right there. Several connections can feed one pipeline ([`lines`]): a
+//! parse site puts their numbered messages into one order ([`splice`]).
 
 mod bounded;
 mod handler;
 mod laned;
 mod lanes;
+mod lines;
 mod plan;
 mod queue;
 mod receiver;
 mod site;
+mod splice;
 #[cfg(test)]
 mod tests;
 #[cfg(all(loom, test))]
@@ -27,7 +30,8 @@ use crate::message::WsMessage;
 use crate::metrics::RouteStats;
 
 pub(crate) use lanes::LanePool;
-pub(crate) use plan::{Placement, PlannedEnd, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings};
+pub(crate) use lines::{CoverageBoard, LineChange, LineEnd, feed_of_lines, feed_of_two};
+pub(crate) use plan::{OutletMaker, Placement, PlannedEnd, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings};
 pub use queue::Overflow;
 pub(crate) use queue::QueuePolicy;
 pub(crate) use receiver::receiver;
@@ -54,6 +58,20 @@ pub(crate) trait Pipeline: Send {
 
     /// The socket is drained for now: inline handlers end their batch.
     fn drained(&mut self);
+
+    /// The lines that feed it have changed.
+    fn line(&mut self, change: &LineChange);
+
+    /// When [`release`](Self::release) is due, on the stamps' clock; `None` while nothing waits for another line.
+    fn next_release_ns(&self) -> Option<u64>;
+
+    /// Lets go on what has waited long enough for another line.
+    fn release(&mut self, now_ns: u64);
+
+    /// Gives away the pipeline that it leads to, where it is one of several ends; they lead nowhere then.
+    fn take_inner(&mut self) -> Option<Box<dyn Pipeline>> {
+        None
+    }
 
     /// Nothing will follow: inline handlers stop here; handler threads drain their queues and leave.
     fn stop(&mut self);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
 
@@ -89,10 +90,17 @@ pub(crate) struct Surroundings {
     pub(crate) shared: Arc<Shared>,
     pub(crate) measure_latency: bool,
     /// Makes a way back to the socket for a thread that is not the loop.
-    pub(crate) outlet: Box<dyn Fn() -> Box<dyn Outlet + Send> + Send + Sync>,
+    pub(crate) outlet: OutletMaker,
     /// Ends the session of this epoch, for the sake of this route.
     pub(crate) sever: Sever,
+    /// Hears of the first route that had a message without a sequence.
+    pub(crate) unnumbered: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    /// How long a message waits for another line to fill the hole before it.
+    pub(crate) hold: Duration,
 }
+
+/// Makes a way back to the socket.
+pub(crate) type OutletMaker = Arc<dyn Fn() -> Box<dyn Outlet + Send> + Send + Sync>;
 
 /// Takes the epoch, and the name of the route.
 pub(crate) type Sever = Box<dyn Fn(u64, &str) + Send + Sync>;
@@ -102,6 +110,8 @@ pub(crate) struct Started {
     pub(crate) pipeline: Box<dyn Pipeline>,
     pub(crate) threads: Arc<HandlerThreads>,
     pub(crate) stats: Arc<PipelineStats>,
+    /// How many parse sites there are.
+    pub(crate) sites: usize,
 }
 
 /// A [`RoutingPlan`] whose router's type has been forgotten. `Send`, so that a builder may be built on another thread.
@@ -121,6 +131,9 @@ impl<R: MessageRouter> StartRoutes for RoutingPlan<R> {
         let (router, sites) = (Arc::new(router), lanes.map_or(1, LanePool::len));
         let base =
             Arc::new(Base { surroundings, threads: Arc::new(HandlerThreads::new()), stats: Arc::default(), sites });
+        if router.is_numbered_per_connection() {
+            base.stats.note_numbered_per_connection();
+        }
         let mut started = Vec::with_capacity(routes.len());
         for (key, plan) in routes {
             started.push((Some(key.clone()), base.start_route(&key, plan)?));
@@ -142,7 +155,7 @@ impl<R: MessageRouter> StartRoutes for RoutingPlan<R> {
             Some(pool) => Box::new(Laned::start(router, &base, parse_sites, pool)),
             None => Box::new(parse_sites.swap_remove(0)),
         };
-        Ok(Started { pipeline, threads, stats })
+        Ok(Started { pipeline, threads, stats, sites })
     }
 }
 

@@ -9,8 +9,10 @@ use rustc_hash::FxBuildHasher;
 
 use super::Pipeline;
 use super::handler::{GuardedHandler, panic_text};
+use super::lines::{CoverageBoard, LineChange};
 use super::plan::{Base, RoutePlan};
 use super::queue::QueueIn;
+use super::splice::{Coverage, Hole, Splice, Verdict};
 use super::threads::Leaving;
 use crate::clock;
 use crate::error::{HyperSocketError, Result};
@@ -102,6 +104,15 @@ pub(super) struct Site<R: MessageRouter> {
     wall: WallTime,
     /// The last epoch that was severed by us: once is enough.
     severed: u64,
+    splice: Splice<(R::Message, Arrival)>,
+    /// A message without a sequence has been told of.
+    unnumbered_known: bool,
+    /// Where to write how far the watched line has come.
+    board: Option<Arc<CoverageBoard>>,
+    /// What [`board`](Self::board) says.
+    published: Option<Coverage>,
+    /// For handlers of messages that had to wait: the socket that they came from may be gone.
+    outlet: Option<Box<dyn Outlet + Send>>,
     /// Dropped at the stop, for which the client waits.
     leaving: Option<Leaving>,
 }
@@ -149,6 +160,11 @@ impl<R: MessageRouter> Site<R> {
             measures: base.surroundings.measure_latency,
             wall: WallTime::default(),
             severed: 0,
+            splice: Splice::new(base.surroundings.hold),
+            unnumbered_known: false,
+            board: None,
+            published: None,
+            outlet: None,
             leaving: Some(base.threads.leaving()?),
             base,
         })
@@ -207,9 +223,87 @@ impl<R: MessageRouter> Site<R> {
     fn pass_next(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         let left = self.parsed.len() - 1;
         self.step = Step::Find { left };
+        let Some(sequence) = self.parsed.last().and_then(|message| self.router.sequence(message)) else {
+            return self.pass_unnumbered(arrival, outlet);
+        };
+        match self.splice.judge(arrival.line, sequence, arrival.trail.received_ns) {
+            Verdict::Pass(hole) => self.pass_on(hole, arrival, outlet),
+            Verdict::Repeat => self.parsed.truncate(left),
+            Verdict::Hold => {
+                if let Some(message) = self.parsed.pop() {
+                    self.splice.hold(arrival.line, sequence, arrival.trail.received_ns, (message, *arrival));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pass_unnumbered(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+        if !self.unnumbered_known && !arrival.awaits_reply {
+            self.note_unnumbered();
+        }
+        if self.splice.takes_unnumbered(arrival.line) || arrival.awaits_reply {
+            self.pass_on(None, arrival, outlet);
+        } else {
+            self.parsed.pop();
+        }
+    }
+
+    #[cold]
+    fn note_unnumbered(&mut self) {
+        let Some(message) = self.parsed.last() else { return };
+        let route = format!("{:?}", self.router.route_key(message));
+        self.unnumbered_known = true;
+        if self.base.stats.note_unnumbered(route.clone())
+            && let Some(tell) = &self.base.surroundings.unnumbered
+        {
+            tell(&route);
+        }
+    }
+
+    #[inline(always)]
+    fn pass_on(&mut self, hole: Option<Hole>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         match self.locate() {
-            Some(found) => self.hand_over(found, arrival, outlet),
-            None => self.parsed.truncate(left),
+            Some(found) => {
+                if let Some(hole) = hole {
+                    self.tell_gap(found, hole);
+                }
+                self.hand_over(found, arrival, outlet);
+            }
+            None => drop(self.parsed.pop()),
+        }
+    }
+
+    #[cold]
+    fn tell_gap(&mut self, found: usize, Hole { stream, first, last }: Hole) {
+        self.base.stats.missing.add_shared(last - first + 1);
+        let route = &mut self.routes[found];
+        route.event(&ConnectionEvent::Gap { stream, first, last });
+        let route = route.stats.name.clone();
+        self.base.surroundings.shared.report(|| ClientEvent::RouteGap { route, stream, first, last });
+    }
+
+    /// Lets go on what need not wait for another line any more, each under a guard of its own.
+    #[inline(never)]
+    fn release_held(&mut self, now_ns: u64) {
+        let mut outlet = self.outlet.take().unwrap_or_else(|| (self.base.surroundings.outlet)());
+        while let Some(((message, mut arrival), hole)) = self.splice.release(now_ns) {
+            self.parsed.push(message);
+            self.step = Step::Find { left: self.parsed.len() - 1 };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass_on(hole, &mut arrival, outlet.as_mut()))) {
+                self.blame(panic.as_ref(), &arrival);
+            }
+        }
+        self.outlet = Some(outlet);
+    }
+
+    /// Writes down how far the watched line has come.
+    fn publish_coverage(&mut self) {
+        let Some(board) = &self.board else { return };
+        let coverage = self.splice.coverage();
+        if self.published != Some(coverage) {
+            self.published = Some(coverage);
+            board.publish(self.lane, coverage);
         }
     }
 
@@ -381,13 +475,28 @@ impl<R: MessageRouter> Pipeline for Site<R> {
         if !self.parsed.is_empty() {
             self.pass_rest(arrival, outlet);
         }
+        if self.splice.is_holding() {
+            self.release_held(arrival.trail.received_ns);
+        }
+        if self.board.is_some() {
+            self.publish_coverage();
+        }
     }
 
     fn event(&mut self, event: &ConnectionEvent) {
+        if matches!(event, ConnectionEvent::Lost { .. }) {
+            self.line(&LineChange::Lost);
+        }
         if self.has_factory {
             let made = Arc::clone(&self.made);
             let mut made = lock(&made);
-            made.live = matches!(event, ConnectionEvent::Live { .. }).then(|| event.clone());
+            match event {
+                ConnectionEvent::Live { .. } => made.live = Some(event.clone()),
+                // For a route made later this is its beginning.
+                ConnectionEvent::Rotated { epoch } => made.live = Some(ConnectionEvent::Live { epoch: *epoch }),
+                ConnectionEvent::Lost { .. } => made.live = None,
+                _ => {}
+            }
             self.adopt(&made);
         }
         for route in &mut self.routes {
@@ -407,6 +516,41 @@ impl<R: MessageRouter> Pipeline for Site<R> {
 
     fn read_done(&mut self) {}
 
+    fn line(&mut self, change: &LineChange) {
+        match change {
+            LineChange::Joined { line, stats } => self.splice.join(*line, stats.clone()),
+            LineChange::Left { line } => {
+                self.splice.leave(*line);
+                self.release_held(clock::stamp_ns());
+            }
+            LineChange::Lost => {
+                self.splice.leave_all();
+                self.release_held(clock::stamp_ns());
+                self.splice.forget();
+            }
+            LineChange::Watched { line, board } => {
+                self.splice.watch(*line);
+                (self.board, self.published) = (Some(Arc::clone(board)), None);
+                self.publish_coverage();
+            }
+            LineChange::Unwatched => {
+                self.splice.unwatch();
+                self.board = None;
+            }
+        }
+    }
+
+    fn next_release_ns(&self) -> Option<u64> {
+        self.splice.next_release_ns()
+    }
+
+    fn release(&mut self, now_ns: u64) {
+        if self.splice.is_holding() {
+            self.release_held(now_ns);
+            self.publish_coverage();
+        }
+    }
+
     fn drained(&mut self) {
         for at in self.in_batch.drain(..) {
             match &mut self.routes[at].end {
@@ -418,6 +562,7 @@ impl<R: MessageRouter> Pipeline for Site<R> {
     }
 
     fn stop(&mut self) {
+        self.line(&LineChange::Lost);
         self.in_batch.clear();
         if self.has_factory {
             let made = Arc::clone(&self.made);

@@ -20,7 +20,7 @@ use crate::sync::lock;
 use crate::thread::ThreadOptions;
 
 pub(super) fn arrival(epoch: u64) -> Arrival {
-    Arrival { connection: ConnectionId(1), epoch, trail: Trail::new(clock::stamp_ns()) }
+    Arrival { connection: ConnectionId(1), line: 0, awaits_reply: false, epoch, trail: Trail::new(clock::stamp_ns()) }
 }
 
 pub(super) fn live(epoch: u64) -> ConnectionEvent {
@@ -217,8 +217,10 @@ pub(crate) fn surroundings() -> Surroundings {
     Surroundings {
         shared: Shared::new(),
         measure_latency: false,
-        outlet: Box::new(|| Box::new(NoOutlet)),
+        outlet: Arc::new(|| Box::new(NoOutlet)),
         sever: Box::new(|_, _| {}),
+        unnumbered: None,
+        hold: Duration::from_secs(1),
     }
 }
 
@@ -273,7 +275,7 @@ fn schedule(seed: u64) {
         plan.routes.push((route, RoutePlan { end, limits: StaleLimits::default() }));
         all.push((seen, ordered));
     }
-    let Started { mut pipeline, threads, stats } = Box::new(plan).start(surroundings(), pool.as_ref()).unwrap();
+    let Started { mut pipeline, threads, stats, .. } = Box::new(plan).start(surroundings(), pool.as_ref()).unwrap();
     let (mut sent, mut epoch) = (vec![0u64; all.len()], 1);
     pipeline.event(&live(epoch));
     for _ in 0..random.below(400) {
@@ -391,7 +393,7 @@ fn a_factory_makes_each_route_once_and_it_hears_of_the_live_session_first() {
             factory: Some(Box::new(factory)),
         };
         let pool = lanes(lane_count);
-        let Started { mut pipeline, threads, stats } = Box::new(plan).start(surroundings(), pool.as_ref()).unwrap();
+        let Started { mut pipeline, threads, stats, .. } = Box::new(plan).start(surroundings(), pool.as_ref()).unwrap();
         pipeline.event(&live(1));
         for text in ["3 1", "3 2", "4 1", "11 1"] {
             pipeline.deliver(&WsMessage::Text(text.into()), &mut arrival(1), &mut NoOutlet);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::link::{NORMAL_CLOSURE, Open, Protocol};
-use super::plan::{Plan, Providers, UrlSource};
+use super::plan::{Plan, Providers, RotationPlan, UrlSource};
 use super::resolver::Resolver;
 use super::session::{ReadTime, Session};
 use crate::auth::{AuthProvider, AuthVerdict};
@@ -162,11 +162,11 @@ impl World {
             limits: Limits { max_message_bytes: MAX_MESSAGE_BYTES, ..Limits::default() },
             ..Settings::default()
         };
-        let strategy: Box<dyn ReconnectionStrategy> = match random.below(8) {
-            0 => Box::new(NeverReconnect),
-            1 => Box::new(FixedDelay::new(Duration::from_millis(1), Some(3))),
-            2..5 => Box::new(FixedDelay::new(Duration::from_millis(100), None)),
-            _ => Box::new(ExponentialBackoff::default()),
+        let strategy: Arc<dyn ReconnectionStrategy> = match random.below(8) {
+            0 => Arc::new(NeverReconnect),
+            1 => Arc::new(FixedDelay::new(Duration::from_millis(1), Some(3))),
+            2..5 => Arc::new(FixedDelay::new(Duration::from_millis(100), None)),
+            _ => Arc::new(ExponentialBackoff::default()),
         };
         let first_dial = if random.one_in(2) { FirstDial::Once } else { FirstDial::Retry };
         let authenticates = random.one_in(3);
@@ -178,7 +178,7 @@ impl World {
         };
         let routes = (0..).zip(seen.iter().map(route)).collect();
         let surroundings = surroundings();
-        let shared = Arc::clone(&surroundings.shared);
+        let (shared, outlet) = (Arc::clone(&surroundings.shared), Arc::clone(&surroundings.outlet));
         let routing = RoutingPlan { router: Numbers, routes, default: None, factory: None };
         let Started { pipeline, .. } = Box::new(routing).start(surroundings, None).expect("inline routes start");
         let providers = Providers {
@@ -199,9 +199,11 @@ impl World {
             passive_ping: Some(Box::new(TextPassivePing::new("ping", WsMessage::text("pong")))),
             measure_round_trips: false,
             measure_latency: false,
+            outlet,
+            rotation: RotationPlan::default(),
         };
         let lifecycle = Lifecycle::start(now, settings, strategy, first_dial);
-        let mut session = Session::new(shared, lifecycle, pipeline, plan);
+        let mut session = Session::new(shared, lifecycle, pipeline, Arc::new(plan), 0);
         session.subscriptions = vec![WsMessage::text("subscribe")];
         let routes = seen.len();
         let mut world = Self {
