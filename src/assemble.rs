@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::builder::{ClientBuilder, HasRouter, HasUrl, Options};
+use crate::builder::{ClientBuilder, HasRouter, HasUrl, NoRouter, Options};
 use crate::client::{Client, Handle, ShutdownProgress};
 use crate::clock;
 use crate::config::Liveness;
@@ -12,7 +12,7 @@ use crate::engine::{Command, CommandSender, Engine, EventLoop, NewConnection, Pl
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::lifecycle::FirstDial;
 use crate::own_thread;
-use crate::pipeline::{OutletMaker, Started, Surroundings};
+use crate::pipeline::{OutletMaker, StartRoutes, Started, Surroundings};
 use crate::transport::{Target, judge_subprotocols};
 
 impl ClientBuilder<HasUrl, HasRouter> {
@@ -72,33 +72,77 @@ impl ClientBuilder<HasUrl, HasRouter> {
         engine: Option<Engine>,
         private_engine: bool,
     ) -> Result<(NewConnection, Client)> {
-        let Self { url: HasUrl(url), routes: HasRouter(routes), options } = self;
-        validate(&url, &options)?;
-        let tls = match &url {
-            UrlSource::Fixed(url) if url.starts_with("ws:") => None,
-            _ => Some(options.tls.connector()?),
-        };
-        if options.measure_latency {
-            clock::calibrate_stamps();
-        }
-        let Options { shared, settings, sender, .. } = options;
-        let measure_round_trips = matches!(settings.liveness, Liveness::Always { .. });
-        shared.max_queued_bytes.store(settings.limits.max_queued_bytes, Ordering::Relaxed);
-        let (answering, severing, connection) = (sender.clone(), sender.clone(), shared.id);
-        let outlet: OutletMaker = Arc::new(move || Box::new(answering.clone()));
+        let Self { url, routes: HasRouter(routes), options } = self;
+        // Before any thread is started.
+        validate(&url.0, &options)?;
+        let (answering, severing, connection) = (options.sender.clone(), options.sender.clone(), options.shared.id);
         let surroundings = Surroundings {
-            shared: Arc::clone(&shared),
+            shared: Arc::clone(&options.shared),
             measure_latency: options.measure_latency,
-            outlet: Arc::clone(&outlet),
+            outlet: Arc::new(move || Box::new(answering.clone())),
             sever: Box::new(move |epoch, route| {
+                let (epoch, route) = (Some(epoch), route.to_owned());
                 // A loop that is gone has no session to end.
-                let _ = severing.command(Command::Sever { connection, epoch, route: route.to_owned() });
+                let _ = severing.command(Command::Sever { connection, epoch, route });
             }),
             unnumbered: None,
             hold: HOLD,
         };
-        let lanes = engine.as_ref().and_then(Engine::lanes);
-        let Started { pipeline, threads, stats, sites } = routes.start(surroundings, lanes)?;
+        let started = start_routes(routes, surroundings, engine.as_ref())?;
+        let line = ClientBuilder { url, routes: NoRouter, options };
+        line.connect(Berth { started, line: 0, in_feed: false, first_dial }, commands, engine, private_engine)
+    }
+}
+
+/// Starts the handlers and the parse sites of a client, or of a feed.
+pub(crate) fn start_routes(
+    routes: Box<dyn StartRoutes>,
+    surroundings: Surroundings,
+    engine: Option<&Engine>,
+) -> Result<Started> {
+    if surroundings.measure_latency {
+        clock::calibrate_stamps();
+    }
+    routes.start(surroundings, engine.and_then(Engine::lanes))
+}
+
+/// Where the messages of a connection go, and how it begins.
+pub(crate) struct Berth {
+    pub(crate) started: Started,
+    /// Which line of its feed it is.
+    pub(crate) line: u8,
+    /// Other clients are lines of the same feed.
+    pub(crate) in_feed: bool,
+    pub(crate) first_dial: FirstDial,
+}
+
+impl ClientBuilder<HasUrl, NoRouter> {
+    /// Errs where the line cannot be what it is asked to be.
+    pub(crate) fn check(&self) -> Result<()> {
+        validate(&self.url.0, &self.options)
+    }
+
+    /// Fits out a connection that was checked, and is to be given to the loop of `commands`.
+    ///
+    /// # Errors
+    /// As for [`ClientBuilder::start`].
+    pub(crate) fn connect(
+        self,
+        berth: Berth,
+        commands: &CommandSender,
+        engine: Option<Engine>,
+        private_engine: bool,
+    ) -> Result<(NewConnection, Client)> {
+        let Self { url: HasUrl(url), options, .. } = self;
+        let tls = match &url {
+            UrlSource::Fixed(url) if url.starts_with("ws:") => None,
+            _ => Some(options.tls.connector()?),
+        };
+        let Options { shared, settings, sender, .. } = options;
+        let measure_round_trips = matches!(settings.liveness, Liveness::Always { .. });
+        shared.max_queued_bytes.store(settings.limits.max_queued_bytes, Ordering::Relaxed);
+        let answering = sender.clone();
+        let outlet: OutletMaker = Arc::new(move || Box::new(answering.clone()));
         if let Some(flag) = &options.halted_flag {
             shared.join_halted_flag(flag);
         }
@@ -107,15 +151,17 @@ impl ClientBuilder<HasUrl, HasRouter> {
         let (resolver, socket) = (Resolver::system(), Arc::new(options.socket));
         let providers =
             Arc::new(Providers { url, subscriptions, headers, auth, plain_text_credentials, dialer, resolver, socket });
+        let Started { pipeline, threads, stats, sites } = berth.started;
         let new = NewConnection {
             shared,
             settings,
             strategy: options.strategy,
-            first_dial,
+            first_dial: berth.first_dial,
             pipeline,
             stats: Arc::clone(&stats),
             sites,
-            line: 0,
+            line: berth.line,
+            in_feed: berth.in_feed,
             plan: Plan {
                 providers,
                 tls,
@@ -190,9 +236,9 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
 }
 
 /// A line that is so much later than another one has lost more than a segment or two: nobody waits for it any longer.
-const HOLD: Duration = Duration::from_secs(1);
+pub(crate) const HOLD: Duration = Duration::from_secs(1);
 /// `build` waits for a verdict of the lifecycle, whose own deadlines come first; this covers a machine under load.
-const BUILD_SLACK: Duration = Duration::from_secs(5);
+pub(crate) const BUILD_SLACK: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

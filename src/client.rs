@@ -18,7 +18,7 @@ use crate::metrics::{BesideRoutes, LatencyReport, Metrics, PipelineStats};
 use crate::own_thread;
 use crate::pipeline::HandlerThreads;
 use crate::sender::Sender;
-use crate::state::{ClientState, Tap};
+use crate::state::{ClientState, Shared, Tap};
 use crate::sync::lock;
 
 /// One connection that is kept up, with its handlers. Cheap to clone; all clones are the same client.
@@ -166,7 +166,7 @@ impl Client {
     /// is dropped and counted in `events_dropped`. Under the roof of a [`ClientManager`](crate::ClientManager) they go there
     /// instead.
     pub fn events(&self) -> Events {
-        Events { queue: self.handle.sender.shared.events().clone() }
+        Events::of(&self.handle.sender.shared)
     }
 
     /// Begins the shutdown and returns at once: a Close frame goes out, no message is lost. Callable from anywhere, also
@@ -250,21 +250,9 @@ impl Handle {
     }
 
     fn report(&self, began: Instant, complete: bool) -> ShutdownReport {
-        let shared = &self.sender.shared;
-        let metrics = self.metrics();
-        let waiting = |pulled: bool| -> u64 {
-            let routes = self.stats.routes();
-            routes.iter().filter(|route| route.pulled == pulled).map(|route| route.depth()).sum()
-        };
-        let abandoned: u64 = metrics.routes.iter().map(|route| route.abandoned).sum();
-        ShutdownReport {
-            reason: shared.ending().unwrap_or(DisconnectReason::Deadline("shutting down")),
-            took: clock::now().duration_since(began),
-            complete,
-            unhandled: waiting(false) + abandoned + metrics.parse_backlog,
-            to_be_pulled: waiting(true),
-            metrics,
-        }
+        let reason = self.sender.shared.ending().unwrap_or(DisconnectReason::Deadline("shutting down"));
+        let took = clock::now().duration_since(began);
+        ShutdownReport::new(reason, took, complete, self.metrics(), &self.stats)
     }
 }
 
@@ -312,6 +300,24 @@ pub struct ShutdownReport {
     pub metrics: Metrics,
 }
 
+impl ShutdownReport {
+    pub(crate) fn new(
+        reason: DisconnectReason,
+        took: Duration,
+        complete: bool,
+        metrics: Metrics,
+        stats: &PipelineStats,
+    ) -> Self {
+        let waiting = |pulled: bool| -> u64 {
+            let routes = stats.routes();
+            routes.iter().filter(|route| route.pulled == pulled).map(|route| route.depth()).sum()
+        };
+        let abandoned: u64 = metrics.routes.iter().map(|route| route.abandoned).sum();
+        let unhandled = waiting(false) + abandoned + metrics.parse_backlog;
+        Self { reason, took, complete, unhandled, to_be_pulled: waiting(true), metrics }
+    }
+}
+
 /// The events of a client; see [`Client::events`].
 #[derive(Debug, Clone)]
 pub struct Events {
@@ -319,6 +325,10 @@ pub struct Events {
 }
 
 impl Events {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        Self { queue: shared.events().clone() }
+    }
+
     /// The next event, where there is one.
     pub fn try_next(&self) -> Option<ClientEvent> {
         self.queue.try_recv().ok()

@@ -221,8 +221,10 @@ pub enum DisconnectReason {
         /// The route, as its `Debug` prints it.
         route: String,
     },
-    /// The feed cannot be put together from two connections, and why.
+    /// The feed cannot be put together from several connections, and why.
     NotSpliced(String),
+    /// This line of a feed was closed by us, to be dialed anew while others bring the feed.
+    Replaced,
     /// We shut the connection down.
     Shutdown,
 }
@@ -256,7 +258,8 @@ impl fmt::Display for DisconnectReason {
             Self::PongTimeout => f.write_str("no pong in time"),
             Self::DataIdle => f.write_str("no data for too long"),
             Self::QueueFull { route } => write!(f, "the queue of route {route} is full: its handler does not keep up"),
-            Self::NotSpliced(why) => write!(f, "the feed cannot be put together from two connections: {why}"),
+            Self::NotSpliced(why) => write!(f, "the feed cannot be put together from several connections: {why}"),
+            Self::Replaced => f.write_str("replaced by a new connection"),
             Self::Shutdown => f.write_str("shut down"),
         }
     }

@@ -51,6 +51,8 @@
 //! | stay connected | [`ReconnectionStrategy`], [`PassivePingDetector`], [`ClientBuilder::heartbeat`] |
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | hold many clients | [`ClientManager`] |
+//! | move to a new connection without a hole | [`Client::rotate`], [`ClientBuilder::max_age`] |
+//! | read one feed over several connections | [`FeedArbiter`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
 //! | decide what runs where | [`CorePlan`], [`Engine`], [`EngineBuilder::lanes`], [`HandlerThread`], [`ThreadOptions`], [`IdleStrategy`] |
 //! | run the loop beside your own work | [`EventLoop`] |
@@ -101,6 +103,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod arbiter;
 mod assemble;
 mod auth;
 mod bell;
@@ -150,6 +153,7 @@ mod tests_random;
 mod thread;
 mod transport;
 
+pub use arbiter::{FeedArbiter, FeedArbiterBuilder, LineReport};
 pub use auth::{AuthProvider, AuthVerdict};
 pub use builder::{ClientBuilder, HasRouter, HasUrl, NoRouter, NoUrl, builder};
 pub use client::{Client, Events, ShutdownReport};

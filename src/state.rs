@@ -134,6 +134,12 @@ impl Shared {
         }
         self.state.store(packed, Ordering::Release);
         drop(members);
+        self.wake_waiting();
+    }
+
+    /// Lets those who wait for something look again.
+    pub(crate) fn wake_waiting(&self) {
+        // Whoever is between looking and waiting must not miss it.
         drop(self.lock_ending());
         self.changed.notify_all();
     }
@@ -210,7 +216,8 @@ impl Shared {
         self.lock_ending().clone()
     }
 
-    fn wait_until(
+    /// Waits until `outcome` is one.
+    pub(crate) fn wait_until(
         &self,
         deadline: Instant,
         mut outcome: impl FnMut(ClientState, Option<&DisconnectReason>) -> Option<Result<()>>,

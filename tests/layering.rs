@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
     // What users meet first; `guide` is text alone, and `fuzzing` and `internals` what fuzz targets and benches meet.
     &["builder", "ctrl_c", "fuzzing", "guide", "internals", "manager"],
     &["assemble"],
+    &["arbiter"],
 ];
 
 /// Stands beside the layers: a venue to test against, which must share nothing with what it tests.

@@ -22,8 +22,10 @@ pub(crate) enum Command {
     Send(Send),
     /// Move to a new connection, without a hole.
     Rotate(ConnectionId),
-    /// End the session of this epoch: a route's queue is full.
-    Sever { connection: ConnectionId, epoch: u64, route: String },
+    /// End the session of this epoch, or whichever there is: a route's queue is full.
+    Sever { connection: ConnectionId, epoch: Option<u64>, route: String },
+    /// Close this client for good.
+    GiveUp(ConnectionId, DisconnectReason),
     /// Close this client.
     Shutdown(ConnectionId),
     /// The offload thread's answer to a dial.

@@ -58,6 +58,10 @@ pub(super) struct Connection {
     stale: StaleWatch,
     /// How many parse sites the pipeline has.
     sites: usize,
+    /// Other clients are lines of the same feed.
+    in_feed: bool,
+    /// When to ask whether it is to be replaced.
+    check_at: Option<Instant>,
     /// When its rotation is to be looked at.
     look_at: Option<Instant>,
     /// Old as it is, it is not to be replaced before.
@@ -77,6 +81,8 @@ impl Connection {
         let session = Session::new(new.shared, lifecycle, new.pipeline, Arc::new(new.plan), new.line);
         let mut connection = Self::dialing(session, limits, tokens, address, stale, new.sites);
         connection.shutdown_flag = new.shutdown_flag;
+        connection.in_feed = new.in_feed;
+        connection.check_again(desk.now);
         connection.perform(desk);
         connection.flush();
         connection
@@ -107,6 +113,8 @@ impl Connection {
             rotate_again_at: None,
             asking: false,
             ended: None,
+            in_feed: false,
+            check_at: None,
         }
     }
 
@@ -198,6 +206,16 @@ impl Connection {
         self.look_at = Some(at);
     }
 
+    fn check_again(&mut self, now: Instant) {
+        let check = self.session.plan.rotation.check.as_ref();
+        self.check_at = check.and_then(|(every, _)| now.checked_add(*every));
+    }
+
+    /// Whether it is one line of several, which need not be moved but only replaced.
+    pub(super) fn is_in_feed(&self) -> bool {
+        self.in_feed
+    }
+
     /// Whether its feed can go on over another connection; the error says why not.
     pub(super) fn check_numbered(&self) -> Result<(), String> {
         self.stale.stats().check_numbered()
@@ -229,7 +247,7 @@ impl Connection {
             _ => lifecycle,
         };
         let release = self.session.pipeline.next_release_ns().map(clock::instant_of);
-        [own, self.stale.next_look(), self.look_at, self.old_at(), release].into_iter().flatten().min()
+        [own, self.stale.next_look(), self.look_at, self.old_at(), self.check_at, release].into_iter().flatten().min()
     }
 
     /// A connect may have ended.
@@ -356,6 +374,12 @@ impl Connection {
             self.session.pipeline.drained();
         }
         self.look_at.take_if(|due| desk.now >= *due);
+        if self.check_at.is_some_and(|due| desk.now >= due)
+            && let Some((_, check)) = &self.session.plan.rotation.check
+        {
+            self.session.wants_rotation |= check(desk.now);
+            self.check_again(desk.now);
+        }
         if self.old_at().is_some_and(|due| desk.now >= due) {
             self.session.wants_rotation = true;
             self.rotate_again_at = Some(desk.now + ROTATE_AGAIN);
@@ -436,9 +460,27 @@ impl Connection {
     }
 
     /// A route's queue is full, and its policy is to end the session of `epoch`.
-    pub(super) fn sever(&mut self, desk: &mut Desk, epoch: u64, route: String) {
-        let live = matches!(self.session.lifecycle.phase(), Phase::Live(_));
-        if !live || self.session.lifecycle.epoch() != epoch {
+    pub(super) fn sever(&mut self, desk: &mut Desk, epoch: Option<u64>, route: String) {
+        if epoch.is_none_or(|epoch| self.session.lifecycle.epoch() == epoch) {
+            self.break_off(desk, DisconnectReason::QueueFull { route });
+        }
+    }
+
+    /// Another line of the feed brings the same, so this one can be closed and dialed anew.
+    pub(super) fn replace(&mut self, desk: &mut Desk) {
+        if self.session.pipeline.is_relieved() {
+            self.break_off(desk, DisconnectReason::Replaced);
+        }
+    }
+
+    /// Nothing that a new dial could mend.
+    pub(super) fn give_up(&mut self, desk: &mut Desk, reason: DisconnectReason) {
+        self.session.lifecycle.handle_input(desk.now, Input::GiveUp(reason));
+        self.perform(desk);
+    }
+
+    fn break_off(&mut self, desk: &mut Desk, reason: DisconnectReason) {
+        if !self.is_live() {
             return;
         }
         if let Some(websocket) = self.link.websocket() {
@@ -446,7 +488,6 @@ impl Connection {
         }
         self.farewell = Some(AFTER_VIOLATION);
         self.flush();
-        let reason = DisconnectReason::QueueFull { route };
         self.session.lifecycle.handle_input(desk.now, Input::Disconnected(reason));
         self.perform(desk);
     }
@@ -464,6 +505,7 @@ impl Connection {
             match action {
                 Action::Dial { attempt, deadline } => self.dial(desk, attempt, deadline),
                 Action::SendUpgrade => {
+                    self.session.pipeline.coming();
                     if let Link::Open(open) = &mut self.link {
                         open.send_upgrade(&mut self.out);
                     }
@@ -482,6 +524,7 @@ impl Connection {
                 Action::ReportRetry { failures, reason, retry_in } => {
                     log::info!("client {}: {reason}; dialing again in {retry_in:?}", self.session.shared.id);
                     let attempt = failures;
+                    self.session.pipeline.troubled(&reason);
                     // Whoever hears of it finds the state that it tells of.
                     self.session.publish_state();
                     if self.session.speaks() {
@@ -641,6 +684,7 @@ impl Connection {
     }
 
     fn finish(&mut self, reason: &DisconnectReason) {
+        self.session.pipeline.troubled(reason);
         self.session.pipeline.stop();
         self.ended = Some(reason.clone());
         if self.session.speaks() {

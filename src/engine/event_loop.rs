@@ -241,6 +241,12 @@ impl EventLoop {
                         self.with(slot, |connection, desk| connection.sever(desk, epoch, route));
                     }
                 }
+                Command::GiveUp(connection, reason) => {
+                    if let Some(&slot) = self.slots.get(&connection) {
+                        self.end_rotation(slot);
+                        self.with(slot, |connection, desk| connection.give_up(desk, reason));
+                    }
+                }
                 Command::Rotate(connection) => {
                     if let Some(&slot) = self.slots.get(&connection) {
                         self.begin_rotation(slot);
@@ -295,6 +301,10 @@ impl EventLoop {
     /// Lets the client move to a new connection, unless it is moving already.
     fn begin_rotation(&mut self, slot: usize) {
         if self.stopping || self.rotations.iter().any(|rotation| rotation.is_of(slot)) {
+            return;
+        }
+        if self.connections.get(slot).and_then(Option::as_ref).is_some_and(Connection::is_in_feed) {
+            self.with(slot, Connection::replace);
             return;
         }
         // A slot that is free now stays free while this connection makes another.

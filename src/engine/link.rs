@@ -98,6 +98,7 @@ impl Open {
             }
             session.lifecycle.handle_input(time.returned, Input::Encrypted);
             if session.lifecycle.poll_action() == Some(Action::SendUpgrade) {
+                session.pipeline.coming();
                 self.send_upgrade(out);
             }
         }

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::resolver::{Resolved, Resolver};
 use crate::auth::AuthProvider;
@@ -31,6 +31,8 @@ pub(crate) struct NewConnection {
     pub(crate) sites: usize,
     /// Which line of its feed it is.
     pub(crate) line: u8,
+    /// Other clients are lines of the same feed.
+    pub(crate) in_feed: bool,
     pub(crate) plan: Plan,
     pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
 }
@@ -57,7 +59,12 @@ pub(crate) struct RotationPlan {
     pub(crate) max_age: Option<Duration>,
     /// At a message that says so.
     pub(crate) notice: Option<Notice>,
+    /// So often, where the closure says so.
+    pub(crate) check: Option<(Duration, Check)>,
 }
+
+/// Whether this is the connection to replace now.
+pub(crate) type Check = Box<dyn Fn(Instant) -> bool + Send + Sync>;
 
 /// Whether a raw message announces that the venue will end the connection.
 pub(crate) type Notice = Box<dyn Fn(&WsMessage<'_>) -> bool + Send + Sync>;

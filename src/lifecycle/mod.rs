@@ -133,6 +133,7 @@ impl Lifecycle {
             (_, Input::Received | Input::Data | Input::Ponged) => {}
 
             (Phase::Closed, _) => {}
+            (_, Input::GiveUp(reason)) => self.finish(reason),
 
             (Phase::Dialing { .. }, Input::DialFailed { attempt, reason }) if attempt == self.attempt => {
                 self.fail(now, reason);
@@ -243,14 +244,16 @@ impl Lifecycle {
         if is_fatal(&reason, ever_live) || only_chance {
             return self.finish(reason);
         }
-        let Some(delay) = self.next_delay() else {
+        // What we have ended ourselves is no failure.
+        let replaced = reason == DisconnectReason::Replaced;
+        let Some(delay) = (if replaced { Some(Duration::ZERO) } else { self.next_delay() }) else {
             return self.finish(reason);
         };
         let mut retry_in = delay.max(least_delay(&reason));
         if std::mem::take(&mut self.offset_due) {
             retry_in = retry_in.saturating_add(self.settings.reconnection_delay_offset);
         }
-        self.failures += 1;
+        self.failures += usize::from(!replaced);
         self.actions.push_back(Action::DropLink);
         if self.session_open() {
             self.actions.push_back(Action::ReportLost { epoch: self.epoch, reason: reason.clone() });

@@ -51,6 +51,8 @@ pub(crate) enum Input {
     Disconnected(DisconnectReason),
     /// The user wants to stop.
     Shutdown,
+    /// Nothing that a new dial could mend.
+    GiveUp(DisconnectReason),
 }
 
 /// Something to do, in the order given.

@@ -24,13 +24,14 @@ mod threads;
 
 use std::sync::Arc;
 
+use crate::error::DisconnectReason;
 use crate::event::ConnectionEvent;
 use crate::handler::{Arrival, Outlet};
 use crate::message::WsMessage;
 use crate::metrics::RouteStats;
 
 pub(crate) use lanes::LanePool;
-pub(crate) use lines::{CoverageBoard, LineChange, LineEnd, feed_of_lines, feed_of_two};
+pub(crate) use lines::{CoverageBoard, LineChange, MOST_LINES, Told, Troubles, feed_of_lines, feed_of_two};
 pub(crate) use plan::{OutletMaker, Placement, PlannedEnd, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings};
 pub use queue::Overflow;
 pub(crate) use queue::QueuePolicy;
@@ -71,6 +72,17 @@ pub(crate) trait Pipeline: Send {
     /// Gives away the pipeline that it leads to, where it is one of several ends; they lead nowhere then.
     fn take_inner(&mut self) -> Option<Box<dyn Pipeline>> {
         None
+    }
+
+    /// The venue has been asked for a session.
+    fn coming(&mut self) {}
+
+    /// The connection could not be made, or is over for good.
+    fn troubled(&mut self, _reason: &DisconnectReason) {}
+
+    /// Whether another connection feeds it, too, so that nobody would notice the end of this one.
+    fn is_relieved(&self) -> bool {
+        false
     }
 
     /// Nothing will follow: inline handlers stop here; handler threads drain their queues and leave.

@@ -285,9 +285,9 @@ impl<R: MessageRouter> Site<R> {
 
     /// Lets go on what need not wait for another line any more, each under a guard of its own.
     #[inline(never)]
-    fn release_held(&mut self, now_ns: u64) {
+    fn release_held(&mut self) {
         let mut outlet = self.outlet.take().unwrap_or_else(|| (self.base.surroundings.outlet)());
-        while let Some(((message, mut arrival), hole)) = self.splice.release(now_ns) {
+        while let Some(((message, mut arrival), hole)) = self.splice.release() {
             self.parsed.push(message);
             self.step = Step::Find { left: self.parsed.len() - 1 };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass_on(hole, &mut arrival, outlet.as_mut()))) {
@@ -476,7 +476,7 @@ impl<R: MessageRouter> Pipeline for Site<R> {
             self.pass_rest(arrival, outlet);
         }
         if self.splice.is_holding() {
-            self.release_held(arrival.trail.received_ns);
+            self.release_held();
         }
         if self.board.is_some() {
             self.publish_coverage();
@@ -521,11 +521,11 @@ impl<R: MessageRouter> Pipeline for Site<R> {
             LineChange::Joined { line, stats } => self.splice.join(*line, stats.clone()),
             LineChange::Left { line } => {
                 self.splice.leave(*line);
-                self.release_held(clock::stamp_ns());
+                self.release_held();
             }
             LineChange::Lost => {
                 self.splice.leave_all();
-                self.release_held(clock::stamp_ns());
+                self.release_held();
                 self.splice.forget();
             }
             LineChange::Watched { line, board } => {
@@ -541,12 +541,13 @@ impl<R: MessageRouter> Pipeline for Site<R> {
     }
 
     fn next_release_ns(&self) -> Option<u64> {
-        self.splice.next_release_ns()
+        self.splice.next_expiry_ns()
     }
 
     fn release(&mut self, now_ns: u64) {
         if self.splice.is_holding() {
-            self.release_held(now_ns);
+            self.splice.expire(now_ns);
+            self.release_held();
             self.publish_coverage();
         }
     }

@@ -2,7 +2,7 @@
 //! and the rest is dropped. Pure: time is a parameter, and what is ordered can be anything.
 //!
 //! With one line everything goes on as it comes, and holes in its numbers are told. With several, a message behind a hole is held
-//! until another line has filled the hole, or all lines are past it, or one of them has kept the others waiting for too long.
+//! until another line has filled the hole, or all lines are past it, or those that are not have been silent for too long.
 //! Invariant: within one generation of a stream, the numbers that go on only grow.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -90,6 +90,8 @@ struct View {
     first: u64,
     last: u64,
     generation: u32,
+    /// When it showed something last.
+    heard_ns: u64,
     /// It has kept the others waiting: nobody waits for it until it shows something again.
     benched: bool,
 }
@@ -120,21 +122,34 @@ impl<T> Stream<T> {
     }
 
     /// Notes what a line shows; true where its numbers began anew with it.
-    fn show(&mut self, line: u8, sequence: Sequence) -> bool {
-        let index = usize::from(line);
-        if index >= self.views.len() {
-            self.views.resize(index + 1, View::default());
-        }
-        let view = &mut self.views[index];
+    fn show(&mut self, line: u8, sequence: Sequence, now_ns: u64) -> bool {
+        let generation = self.generation;
+        let view = self.view_mut(line);
         let anew = view.shown && sequence.last < view.last;
         if !view.shown {
-            (view.first, view.generation) = (sequence.first, self.generation);
+            (view.first, view.generation) = (sequence.first, generation);
         } else if anew {
             view.generation += 1;
             view.first = sequence.first;
         }
-        (view.shown, view.last, view.benched) = (true, sequence.last, false);
+        (view.shown, view.last, view.heard_ns, view.benched) = (true, sequence.last, now_ns, false);
         anew
+    }
+
+    fn view_mut(&mut self, line: u8) -> &mut View {
+        let index = usize::from(line);
+        if index >= self.views.len() {
+            self.views.resize(index + 1, View::default());
+        }
+        &mut self.views[index]
+    }
+
+    /// When a message that is held since then, behind a hole before `first`, need not wait for this line any more; `None` where it
+    /// does not wait for it. A line that goes on bringing messages is late, not silent, and is given more time.
+    fn patience_ends_ns(&self, line: u8, first: u64, since_ns: u64, hold_ns: u64) -> Option<u64> {
+        let heard_ns = self.view(line).heard_ns.max(since_ns);
+        let ends_ns = heard_ns.saturating_add(hold_ns);
+        self.may_fill(line, first).then(|| ends_ns.min(since_ns.saturating_add(hold_ns.saturating_mul(LATEST))))
     }
 
     /// Whether a line that has come so far can still bring a number below `first`.
@@ -269,14 +284,14 @@ impl<T> Splice<T> {
 
     /// The next message that need not wait any more, with the line that brought it and what is missing before it. To be asked
     /// until it says `None`, after every change.
-    pub(super) fn release(&mut self, now_ns: u64) -> Option<(T, Option<Hole>)> {
+    pub(super) fn release(&mut self) -> Option<(T, Option<Hole>)> {
         if self.holding.is_empty() {
             return None;
         }
         for at in 0..self.holding.len() {
             let id = self.holding[at];
             let stream = self.streams.get_mut(&id)?;
-            let released = release_from(stream, id, &self.lines, self.hold_ns, now_ns);
+            let released = release_from(stream, id, &self.lines);
             if let Some(watch) = &mut self.watch {
                 let passed = if released.is_some() { Verdict::Pass(None) } else { Verdict::Repeat };
                 note_coverage(stream, watch, passed);
@@ -285,7 +300,7 @@ impl<T> Splice<T> {
                 self.holding.swap_remove(at);
                 if released.is_none() {
                     // The rest of the list has moved.
-                    return self.release(now_ns);
+                    return self.release();
                 }
             }
             if released.is_some() {
@@ -295,17 +310,37 @@ impl<T> Splice<T> {
         None
     }
 
-    /// When [`release`](Self::release) is to be asked even if nothing comes.
-    pub(super) fn next_release_ns(&self) -> Option<u64> {
-        let heads = self.holding.iter().filter_map(|id| self.streams.get(id)?.held.first_key_value());
-        heads.map(|(_, held)| held.since_ns.saturating_add(self.hold_ns)).min()
+    /// Waits no longer for lines that have been silent for too long. To be called when all that had arrived by then was judged, or
+    /// what had come while nobody looked would count as late.
+    pub(super) fn expire(&mut self, now_ns: u64) {
+        for id in &self.holding {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            let Some((&(_, first), &Held { since_ns, .. })) = stream.held.first_key_value() else { continue };
+            for line in &self.lines {
+                let ends_ns = stream.patience_ends_ns(line.index, first, since_ns, self.hold_ns);
+                if ends_ns.is_some_and(|ends_ns| now_ns >= ends_ns) {
+                    stream.view_mut(line.index).benched = true;
+                }
+            }
+        }
+    }
+
+    /// When [`expire`](Self::expire) is due.
+    pub(super) fn next_expiry_ns(&self) -> Option<u64> {
+        let streams = self.holding.iter().filter_map(|id| self.streams.get(id));
+        let ends = streams.filter_map(|stream| {
+            let (&(_, first), &Held { since_ns, .. }) = stream.held.first_key_value()?;
+            let lines = self.lines.iter();
+            lines.filter_map(|line| stream.patience_ends_ns(line.index, first, since_ns, self.hold_ns)).min()
+        });
+        ends.min()
     }
 }
 
 /// The only line: everything goes on, but what an earlier line had brought before it.
 fn judge_only<T>(stream: &mut Stream<T>, line: u8, sequence: Sequence, now_ns: u64) -> Verdict {
     let before = stream.view(line);
-    let anew = stream.show(line, sequence);
+    let anew = stream.show(line, sequence, now_ns);
     if let Some(last) = stream.last
         && sequence.last <= last
         && !anew
@@ -327,7 +362,7 @@ fn judge_one_of_several<T>(
     now_ns: u64,
 ) -> Verdict {
     let before = stream.view(line);
-    let anew = stream.show(line, sequence);
+    let anew = stream.show(line, sequence, now_ns);
     let generation = stream.view(line).generation;
     if !anew && before.shown && before.generation == stream.generation {
         // What it has left out and another had brought.
@@ -423,35 +458,19 @@ fn repeat(lines: &[Line], line: u8, lag_ns: Option<u64>) -> Verdict {
     Verdict::Repeat
 }
 
-fn release_from<T>(
-    stream: &mut Stream<T>,
-    id: u64,
-    lines: &[Line],
-    hold_ns: u64,
-    now_ns: u64,
-) -> Option<(T, Option<Hole>)> {
+fn release_from<T>(stream: &mut Stream<T>, id: u64, lines: &[Line]) -> Option<(T, Option<Hole>)> {
     loop {
         let newest = stream.held.last_key_value()?.0.0;
-        let (&(generation, first), head) = stream.held.first_key_value()?;
+        let (&(generation, first), _) = stream.held.first_key_value()?;
         if generation == stream.generation {
             let ready = match stream.last {
                 Some(last) => first <= last.saturating_add(1),
                 None => false,
             };
             if !ready {
-                let expired = now_ns.saturating_sub(head.since_ns) >= hold_ns;
                 let waits = lines.iter().any(|line| stream.may_fill(line.index, first));
-                if waits && !expired && newest == generation && stream.held.len() <= MOST_HELD {
+                if waits && newest == generation && stream.held.len() <= MOST_HELD {
                     return None;
-                }
-                if expired {
-                    for line in lines {
-                        if stream.may_fill(line.index, first)
-                            && let Some(view) = stream.views.get_mut(usize::from(line.index))
-                        {
-                            view.benched = true;
-                        }
-                    }
                 }
             }
         }
@@ -489,6 +508,8 @@ fn note_coverage<T>(stream: &mut Stream<T>, watch: &mut Watch, verdict: Verdict)
 
 /// So many numbers are remembered with their time, for the lag of those that repeat them.
 const RECENT: usize = 1024;
+/// A line that is late but not silent is waited for this many times as long as one that is silent.
+const LATEST: u64 = 10;
 /// More than this are not held in one stream, whatever may still come.
 const MOST_HELD: usize = 65_536;
 /// Numbers that stay below what went on this long ago are no repeats: the venue has begun anew.
@@ -529,11 +550,11 @@ mod tests {
                 Verdict::Repeat => {}
                 Verdict::Hold => splice.hold(line, at(number, number), now_ns, number),
             }
-            self.drain(splice, now_ns);
+            self.drain(splice);
         }
 
-        fn drain(&mut self, splice: &mut Splice<u64>, now_ns: u64) {
-            while let Some((number, hole)) = splice.release(now_ns) {
+        fn drain(&mut self, splice: &mut Splice<u64>) {
+            while let Some((number, hole)) = splice.release() {
                 self.note(number, hole);
             }
         }
@@ -585,8 +606,9 @@ mod tests {
         for (line, number) in [(0, 1), (1, 1), (0, 3)] {
             onward.offer(&mut splice, line, number, 0);
         }
-        assert_eq!(splice.next_release_ns(), Some(HOLD_NS));
-        onward.drain(&mut splice, HOLD_NS);
+        assert_eq!(splice.next_expiry_ns(), Some(HOLD_NS));
+        splice.expire(HOLD_NS);
+        onward.drain(&mut splice);
         assert_eq!(onward.numbers, [1, 3], "for a second, no longer");
         onward.offer(&mut splice, 0, 5, HOLD_NS + 1);
         assert_eq!(onward.numbers, [1, 3, 5], "and not again while it is silent");
@@ -594,8 +616,26 @@ mod tests {
         onward.offer(&mut splice, 0, 7, HOLD_NS + 3);
         assert_eq!(onward.numbers, [1, 3, 5], "it speaks again");
         splice.leave(1);
-        onward.drain(&mut splice, HOLD_NS + 4);
+        onward.drain(&mut splice);
         assert_eq!(onward.numbers, [1, 3, 5, 7]);
+    }
+
+    #[test]
+    fn a_line_that_is_late_but_not_silent_is_waited_for_ten_times_as_long() {
+        let (mut splice, mut onward) = two_lines();
+        for (line, number) in [(0, 1), (1, 1), (0, 9)] {
+            onward.offer(&mut splice, line, number, 0);
+        }
+        for second in 1..10 {
+            // It has lost every second message, and 5 is what it comes to at last.
+            onward.offer(&mut splice, 1, if second < 9 { 2 } else { 5 }, second * HOLD_NS - 1);
+            splice.expire(second * HOLD_NS);
+            onward.drain(&mut splice);
+        }
+        assert_eq!((&onward.numbers[..], splice.next_expiry_ns()), (&[1, 2, 5][..], Some(10 * HOLD_NS - 1)));
+        splice.expire(10 * HOLD_NS - 1);
+        onward.drain(&mut splice);
+        assert_eq!(onward.numbers, [1, 2, 5, 9]);
     }
 
     #[test]
@@ -656,7 +696,7 @@ mod tests {
                 if random.one_in(200) {
                     *up = false;
                     splice.leave(line as u8);
-                    onward.drain(&mut splice, now_ns);
+                    onward.drain(&mut splice);
                     if splice.lines.is_empty() {
                         splice.forget();
                     }
@@ -677,7 +717,7 @@ mod tests {
                 onward.offer(&mut splice, line as u8, *at, now_ns);
             }
             (0..lines).for_each(|line| splice.leave(line as u8));
-            onward.drain(&mut splice, 3_000);
+            onward.drain(&mut splice);
             assert!(onward.numbers.is_sorted_by(|a, b| a < b), "seed {seed}: not in order, or twice");
             let gone_on = onward.numbers.into_iter().collect();
             let missing: Vec<_> = brought.symmetric_difference(&gone_on).collect();

@@ -44,6 +44,7 @@ pub struct RouteLatency {
 }
 
 /// What of a client is measured outside its routes.
+#[derive(Default)]
 pub(crate) struct BesideRoutes {
     pub(crate) built_ns: u64,
     pub(crate) tick_to_trade: Latency,
