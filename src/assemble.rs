@@ -13,6 +13,7 @@ use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::lifecycle::FirstDial;
 use crate::own_thread;
 use crate::pipeline::{OutletMaker, StartRoutes, Started, Surroundings};
+use crate::sync::lock;
 use crate::transport::{Target, judge_subprotocols};
 
 impl ClientBuilder<HasUrl, HasRouter> {
@@ -148,9 +149,14 @@ impl ClientBuilder<HasUrl, NoRouter> {
         }
         sender.connect(commands.clone());
         let Options { headers, auth, plain_text_credentials, subscriptions, dialer, .. } = options;
+        for subscription in subscriptions {
+            lock(&shared.subscriptions).add(subscription, None)?;
+        }
         let (resolver, socket) = (Resolver::system(), Arc::new(options.socket));
+        let desiring = Arc::clone(&shared);
         let providers =
-            Arc::new(Providers { url, subscriptions, headers, auth, plain_text_credentials, dialer, resolver, socket });
+            Providers { url, shared: desiring, headers, auth, plain_text_credentials, dialer, resolver, socket };
+        let providers = Arc::new(providers);
         let Started { pipeline, threads, stats, sites } = berth.started;
         let new = NewConnection {
             shared,
@@ -172,6 +178,7 @@ impl ClientBuilder<HasUrl, NoRouter> {
                 measure_latency: options.measure_latency,
                 outlet,
                 rotation: options.rotation,
+                batches: options.batches,
             },
             shutdown_flag: options.shutdown_flag,
         };
@@ -224,6 +231,9 @@ fn validate(url: &UrlSource, options: &Options) -> Result<()> {
     }
     if options.settings.data_idle_timeout.is_some_and(|timeout| timeout.is_zero()) {
         return invalid("a data-idle timeout of 0 s");
+    }
+    if options.batches.is_some_and(|batches| batches.size == 0) {
+        return invalid("subscriptions in batches of 0");
     }
     judge_subprotocols(&options.subprotocols)?;
     options.socket.check()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::auth::AuthProvider;
 use crate::config::{Liveness, Settings};
-use crate::engine::{Engine, RotationPlan, SubscriptionSource, UrlSource};
+use crate::engine::{Engine, RotationPlan, UrlSource};
 use crate::error::Result;
 use crate::headers::HeaderProvider;
 use crate::message::WsMessage;
@@ -18,8 +18,10 @@ use crate::reconnect::{ExponentialBackoff, ReconnectionStrategy};
 use crate::router::MessageRouter;
 use crate::routing::Routing;
 use crate::sender::Sender;
+use crate::sources::sealed::IntoSubscription as _;
 use crate::sources::{IntoSubscription, IntoUrl};
 use crate::state::Shared;
+use crate::subscriptions::{Batches, Subscription};
 use crate::transport::{DialRequest, Dialer, SocketOptions, TlsOptions};
 
 /// Begins a client.
@@ -120,7 +122,8 @@ pub(crate) struct Options {
     pub(crate) plain_text_credentials: bool,
     pub(crate) heartbeat: Option<WsMessage<'static>>,
     pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
-    pub(crate) subscriptions: Vec<SubscriptionSource>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) batches: Option<Batches>,
     pub(crate) subprotocols: Vec<String>,
     pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
     pub(crate) halted_flag: Option<Arc<AtomicBool>>,
@@ -148,6 +151,7 @@ impl Options {
             heartbeat: None,
             passive_ping: None,
             subscriptions: Vec::new(),
+            batches: None,
             subprotocols: Vec::new(),
             shutdown_flag: None,
             halted_flag: None,
@@ -259,16 +263,24 @@ impl<U, R> ClientBuilder<U, R> {
         self
     }
 
-    /// A message to send at the start of every session, once, after authentication: a message, a text, or a closure that
-    /// makes one at each dial, off the loop (for tokens that expire).
+    /// A message to send at the start of every session, once, after authentication: a message, a text, a closure that
+    /// makes one at each dial, off the loop (for tokens that expire), or a [`Subscription`](crate::Subscription) with a name.
     pub fn subscription(mut self, message: impl IntoSubscription) -> Self {
-        self.options.subscriptions.push(message.into_source().0);
+        self.options.subscriptions.push(message.into_subscription());
         self
     }
 
     /// Messages to send at the start of every session, each once, in this order, after authentication.
     pub fn subscriptions(mut self, messages: Vec<WsMessage<'static>>) -> Self {
-        self.options.subscriptions.extend(messages.into_iter().map(SubscriptionSource::Fixed));
+        self.options.subscriptions.extend(messages.into_iter().map(WsMessage::into_subscription));
+        self
+    }
+
+    /// Sends subscriptions in batches of `size`: the next goes when all of the one before were answered
+    /// ([`MessageRouter::subscription_reply`](crate::MessageRouter::subscription_reply)), or after `ack_timeout`. By default all go
+    /// at once.
+    pub fn subscription_batches(mut self, size: usize, ack_timeout: Duration) -> Self {
+        self.options.batches = Some(Batches { size, ack_timeout });
         self
     }
 

@@ -19,6 +19,7 @@ use crate::own_thread;
 use crate::pipeline::HandlerThreads;
 use crate::sender::Sender;
 use crate::state::{ClientState, Shared, Tap};
+use crate::subscriptions::{Subscription, SubscriptionState};
 use crate::sync::lock;
 
 /// One connection that is kept up, with its handlers. Cheap to clone; all clones are the same client.
@@ -87,6 +88,35 @@ impl Client {
     pub fn rotate(&self) -> Result<()> {
         self.handle.stats.check_numbered().map_err(HyperSocketError::NotSpliced)?;
         self.handle.sender.rotate()
+    }
+
+    /// Subscribes from now on: at once where the client is live, and in every session to come.
+    ///
+    /// # Errors
+    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription), and what its closure answers, which is called here.
+    pub fn subscribe(&self, subscription: Subscription) -> Result<()> {
+        self.handle.sender.subscribe(subscription)
+    }
+
+    /// Ends a subscription: at once where the client is live, and it is in no session to come.
+    ///
+    /// # Errors
+    /// [`UnknownSubscription`](HyperSocketError::UnknownSubscription).
+    pub fn unsubscribe(&self, name: &str) -> Result<()> {
+        self.handle.sender.unsubscribe(name)
+    }
+
+    /// Sends a subscription again, for a new snapshot; see [`Sender::resubscribe`].
+    ///
+    /// # Errors
+    /// [`UnknownSubscription`](HyperSocketError::UnknownSubscription), and what its closure answers, which is called here.
+    pub fn resubscribe(&self, name: &str) -> Result<()> {
+        self.handle.sender.resubscribe(name)
+    }
+
+    /// What the client is subscribed to, or wants to be, in the order in which it was asked for, and how far that has come.
+    pub fn subscriptions(&self) -> Vec<(String, SubscriptionState)> {
+        self.handle.sender.subscriptions()
     }
 
     /// A sender that does not keep the client up.

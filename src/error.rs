@@ -51,6 +51,10 @@ pub enum HyperSocketError {
     Closed(DisconnectReason),
     /// The feed cannot be put together from several connections, and why. Fix the router, or do without.
     NotSpliced(String),
+    /// The client has no subscription of this name.
+    UnknownSubscription(String),
+    /// The client has a subscription of this name already.
+    DuplicateSubscription(String),
     /// No client of the manager has this name.
     UnknownClient(String),
     /// A client of the manager has this name already.
@@ -88,6 +92,8 @@ impl fmt::Display for HyperSocketError {
             Self::TimedOut(after) => write!(f, "did not happen within {after:?}"),
             Self::Closed(reason) => write!(f, "the client is closed: {reason}"),
             Self::NotSpliced(why) => write!(f, "the feed cannot be put together from several connections: {why}"),
+            Self::UnknownSubscription(name) => write!(f, "there is no subscription {name:?}"),
+            Self::DuplicateSubscription(name) => write!(f, "there is a subscription {name:?} already"),
             Self::UnknownClient(id) => write!(f, "there is no client {id:?}"),
             Self::DuplicateClient(id) => write!(f, "there is a client {id:?} already"),
             Self::WouldDeadlock(call) => {

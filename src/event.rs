@@ -100,6 +100,18 @@ pub enum ClientEvent {
         /// The error or the panic's message.
         error: String,
     },
+    /// The venue has accepted a subscription.
+    Subscribed {
+        /// Its name.
+        name: String,
+    },
+    /// The venue has refused a subscription; the others go on, and it is sent again in the next session.
+    SubscriptionFailed {
+        /// Its name.
+        name: String,
+        /// The venue's own words.
+        why: String,
+    },
     /// The venue's numbers skip.
     RouteGap {
         /// The route of the message behind the hole, as its `Debug` prints it.

@@ -48,6 +48,7 @@
 //! | authenticate, set headers | [`AuthProvider`], [`HeaderProvider`] |
 //! | choose roots, a client certificate, an interface | [`TlsOptions`], [`SocketOptions`] |
 //! | dial through a proxy | [`ClientBuilder::dialer`] |
+//! | subscribe, and know what is in force | [`Subscription`], [`Client::subscribe`], [`MessageRouter::subscription_reply`] |
 //! | stay connected | [`ReconnectionStrategy`], [`PassivePingDetector`], [`ClientBuilder::heartbeat`] |
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | hold many clients | [`ClientManager`] |
@@ -147,6 +148,7 @@ mod sender;
 pub mod simulator;
 mod sources;
 mod state;
+mod subscriptions;
 mod sync;
 #[cfg(test)]
 mod tests_random;
@@ -180,6 +182,7 @@ pub use sender::Sender;
 pub use simd_json;
 pub use sources::{IntoSubscription, IntoUrl};
 pub use state::ClientState;
+pub use subscriptions::{Subscription, SubscriptionState};
 pub use thread::ThreadOptions;
 pub use transport::{DialRequest, SocketOptions, TlsOptions};
 

@@ -63,7 +63,8 @@ pub trait MessageRouter: Send + Sync + 'static {
         None
     }
 
-    /// Whether this raw message answers a subscription, and how.
+    /// Whether this raw message answers a subscription, and how. Asked on the loop while one is unanswered; the message goes on to
+    /// [`parse`](Self::parse) all the same.
     fn subscription_reply(&self, _raw: &WsMessage<'_>) -> Option<SubscriptionReply> {
         None
     }
@@ -80,7 +81,7 @@ pub struct Sequence {
     pub last: u64,
 }
 
-/// What a venue answered to a subscription.
+/// What a venue answered to a subscription. Without a name it answers the oldest that is unanswered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SubscriptionReply {
@@ -88,6 +89,15 @@ pub enum SubscriptionReply {
     Accepted,
     /// The venue refused it, in its own words.
     Rejected(String),
+    /// The subscription of this name ([`Subscription`](crate::Subscription)) is in force.
+    AcceptedNamed(String),
+    /// The venue refused the subscription of this name.
+    RejectedNamed {
+        /// The name of the [`Subscription`](crate::Subscription).
+        name: String,
+        /// The venue's own words.
+        why: String,
+    },
 }
 
 /// Where [`MessageRouter::parse_each`] puts its messages, with scratch memory of the parsing thread.

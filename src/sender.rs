@@ -10,6 +10,7 @@ use crate::ids::SendId;
 use crate::message::WsMessage;
 use crate::metrics::Latency;
 use crate::state::{ClientState, Shared};
+use crate::subscriptions::{Subscription, SubscriptionSource, SubscriptionState};
 use crate::sync::lock;
 
 /// Sends on one client's connection, from any thread. Cheap to clone.
@@ -77,6 +78,53 @@ impl Sender {
             (ClientState::Live, _) => self.command(Command::Rotate(self.shared.id)),
             _ => Err(HyperSocketError::NotConnected),
         }
+    }
+
+    /// Subscribes from now on: at once where the client is live, and in every session to come.
+    ///
+    /// # Errors
+    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription), and what its closure answers, which is called here.
+    pub fn subscribe(&self, subscription: Subscription) -> Result<()> {
+        let made = match &subscription.source {
+            SubscriptionSource::Fixed(_) => None,
+            fresh @ SubscriptionSource::Fresh(_) => Some(fresh.make()?),
+        };
+        lock(&self.shared.subscriptions).add(subscription, made)?;
+        self.subscriptions_changed();
+        Ok(())
+    }
+
+    /// Ends a subscription: at once where the client is live, and it is in no session to come.
+    ///
+    /// # Errors
+    /// [`UnknownSubscription`](HyperSocketError::UnknownSubscription).
+    pub fn unsubscribe(&self, name: &str) -> Result<()> {
+        lock(&self.shared.subscriptions).remove(name)?;
+        self.subscriptions_changed();
+        Ok(())
+    }
+
+    /// Sends a subscription again, for a new snapshot, behind its end where it wants
+    /// [`unsubscribe_first`](Subscription::unsubscribe_first). Without a session there is nothing to do: the next has it anyway.
+    ///
+    /// # Errors
+    /// [`UnknownSubscription`](HyperSocketError::UnknownSubscription), and what its closure answers, which is called here.
+    pub fn resubscribe(&self, name: &str) -> Result<()> {
+        let source = lock(&self.shared.subscriptions).source(name)?;
+        let made = source.make()?;
+        lock(&self.shared.subscriptions).renew(name, made)?;
+        self.subscriptions_changed();
+        Ok(())
+    }
+
+    /// What the client is subscribed to, or wants to be, in the order in which it was asked for, and how far that has come.
+    pub fn subscriptions(&self) -> Vec<(String, SubscriptionState)> {
+        lock(&self.shared.subscriptions).states()
+    }
+
+    fn subscriptions_changed(&self) {
+        // Without a loop they wait for the first session.
+        let _ = self.command(Command::Subscriptions(self.shared.id));
     }
 
     fn queue(&self, message: WsMessage<'_>, epoch: u64, strictly: bool, tick_ns: Option<u64>) -> Result<SendId> {

@@ -13,6 +13,7 @@ use crate::event::ClientEvent;
 use crate::halted::HaltedMember;
 use crate::ids::{ConnectionId, SendId};
 use crate::metrics::{ConnectionCounters, LatencyRecorder};
+use crate::subscriptions::Desired;
 use crate::sync::lock;
 
 /// Where a client stands.
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) halted: Mutex<Vec<HaltedMember>>,
     /// A route is stale; changed under the lock of `halted`.
     stale: AtomicBool,
+    /// What the client wants to be subscribed to, and how far that has come.
+    pub(crate) subscriptions: Mutex<Desired>,
     /// What the venue chose at the last upgrade.
     pub(crate) subprotocol: Mutex<Option<String>>,
     /// The first epoch of those that follow on each other without a hole: what was said in it can still be answered.
@@ -100,6 +103,7 @@ impl Shared {
             tap: Mutex::default(),
             halted: Mutex::default(),
             stale: AtomicBool::new(false),
+            subscriptions: Mutex::default(),
             subprotocol: Mutex::new(None),
             unbroken_since: AtomicU64::new(0),
         })

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Add(Box<NewConnection>),
     /// Send a message.
     Send(Send),
+    /// Other subscriptions are desired than before.
+    Subscriptions(ConnectionId),
     /// Move to a new connection, without a hole.
     Rotate(ConnectionId),
     /// End the session of this epoch, or whichever there is: a route's queue is full.

@@ -26,6 +26,7 @@ use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::metrics::Trail;
 use crate::pipeline::{LineChange, feed_of_two};
 use crate::state::Shared;
+use crate::subscriptions::SubscriptionProgress;
 use crate::transport::{
     BOTH, Dial, DialTokens, Progress, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WriteBuffer,
 };
@@ -247,7 +248,18 @@ impl Connection {
             _ => lifecycle,
         };
         let release = self.session.pipeline.next_release_ns().map(clock::instant_of);
-        [own, self.stale.next_look(), self.look_at, self.old_at(), self.check_at, release].into_iter().flatten().min()
+        [
+            own,
+            self.stale.next_look(),
+            self.look_at,
+            self.old_at(),
+            self.check_at,
+            release,
+            self.session.progress.next_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// A connect may have ended.
@@ -374,6 +386,9 @@ impl Connection {
             self.session.pipeline.drained();
         }
         self.look_at.take_if(|due| desk.now >= *due);
+        if self.session.progress.next_due().is_some_and(|due| desk.now >= due) {
+            self.follow_subscriptions(desk);
+        }
         if self.check_at.is_some_and(|due| desk.now >= due)
             && let Some((_, check)) = &self.session.plan.rotation.check
         {
@@ -457,6 +472,14 @@ impl Connection {
             return self.out.mark(Some(id), bytes, tick_ns);
         }
         self.session.drop_send(id, bytes);
+    }
+
+    /// Other subscriptions are desired than before, or more may go out now.
+    pub(super) fn follow_subscriptions(&mut self, desk: &mut Desk) {
+        if let Some(websocket) = self.link.websocket() {
+            self.session.follow_subscriptions(desk.now, &mut websocket.writer(&mut self.out));
+        }
+        self.flush();
     }
 
     /// A route's queue is full, and its policy is to end the session of `epoch`.
@@ -583,7 +606,7 @@ impl Connection {
             }
         };
         self.session.auth_message = auth;
-        self.session.subscriptions = subscriptions;
+        self.session.progress = SubscriptionProgress::new(self.session.plan.batches, subscriptions);
         let resolved = match way {
             Way::Addresses(resolved) => resolved,
             Way::Connected(socket) => {

@@ -247,6 +247,14 @@ impl EventLoop {
                         self.with(slot, |connection, desk| connection.give_up(desk, reason));
                     }
                 }
+                Command::Subscriptions(connection) => {
+                    let Some(&slot) = self.slots.get(&connection) else { continue };
+                    let moving = self.rotations.iter().find(|rotation| rotation.is_of(slot));
+                    let both = moving.map_or([slot; 2], |rotation| [rotation.current, rotation.relief]);
+                    for slot in both {
+                        self.with(slot, Connection::follow_subscriptions);
+                    }
+                }
                 Command::Rotate(connection) => {
                     if let Some(&slot) = self.slots.get(&connection) {
                         self.begin_rotation(slot);

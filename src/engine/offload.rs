@@ -1,5 +1,6 @@
 //! Runs what may block on threads beside the loop: the user's providers, name resolution, and the user's dialer.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::command::{Command, CommandSender};
-use super::plan::{Prepared, Providers, SubscriptionSource, UrlSource, Way};
+use super::plan::{Prepared, Providers, UrlSource, Way};
 use super::resolver::{Resolved, Source};
 use crate::clock;
 use crate::error::{DisconnectReason, Result};
 use crate::ids::ConnectionId;
 use crate::message::WsMessage;
 use crate::own_thread;
+use crate::sync::lock;
 use crate::transport::Target;
 
 impl Providers {
@@ -30,14 +32,11 @@ impl Providers {
             Err(reason) => return Some(Err(reason)),
         };
         let address = SocketAddr::new(target.host.parse().ok()?, target.port);
-        if self.subscriptions.iter().any(|subscription| matches!(subscription, SubscriptionSource::Fresh(_))) {
+        if !lock(&self.shared.subscriptions).fresh().is_empty() {
             return None;
         }
-        let prepared = self.subscriptions().map(|subscriptions| {
-            let way = Way::Addresses(Resolved { addresses: vec![address], source: Source::Resolver });
-            Prepared { target, way, headers: Vec::new(), auth: None, subscriptions }
-        });
-        Some(prepared)
+        let way = Way::Addresses(Resolved { addresses: vec![address], source: Source::Resolver });
+        Some(Ok(Prepared { target, way, headers: Vec::new(), auth: None, subscriptions: BTreeMap::new() }))
     }
 
     /// Asks the providers, and resolves the name or has the dialer connect. Blocks as long as they do.
@@ -69,12 +68,11 @@ impl Providers {
         Ok(Prepared { target, way, headers, auth, subscriptions: self.subscriptions()? })
     }
 
-    fn subscriptions(&self) -> Result<Vec<WsMessage<'static>>, DisconnectReason> {
-        let made = self.subscriptions.iter().map(|subscription| match subscription {
-            SubscriptionSource::Fixed(message) => Ok(message.clone()),
-            SubscriptionSource::Fresh(make) => {
-                make().map_err(|error| provider("subscription closure", &error.to_string()))
-            }
+    fn subscriptions(&self) -> Result<BTreeMap<u64, WsMessage<'static>>, DisconnectReason> {
+        let fresh = lock(&self.shared.subscriptions).fresh();
+        let made = fresh.into_iter().map(|(id, source)| match source.make() {
+            Ok(message) => Ok((id, message)),
+            Err(error) => Err(provider("subscription closure", &error.to_string())),
         });
         made.collect()
     }
@@ -186,7 +184,7 @@ mod tests {
         let url = UrlSource::Fixed(URL.to_owned());
         Providers {
             url,
-            subscriptions: Vec::new(),
+            shared: Shared::new(),
             headers: None,
             plain_text_credentials: false,
             auth: None,

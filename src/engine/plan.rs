@@ -1,5 +1,6 @@
 //! What a client brings to its loop, and what a dial brings to its connection: plain data.
 
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,7 @@ use crate::passive_ping::PassivePingDetector;
 use crate::pipeline::{OutletMaker, Pipeline};
 use crate::reconnect::ReconnectionStrategy;
 use crate::state::Shared;
+use crate::subscriptions::Batches;
 use crate::transport::{Dialer, SocketOptions, Target, TlsConnector};
 
 /// A client on its way to a loop.
@@ -50,6 +52,7 @@ pub(crate) struct Plan {
     /// Makes a way to the client's socket for whoever is not there.
     pub(crate) outlet: OutletMaker,
     pub(crate) rotation: RotationPlan,
+    pub(crate) batches: Option<Batches>,
 }
 
 /// When a client moves to a new connection by itself.
@@ -75,16 +78,11 @@ pub(crate) enum UrlSource {
     Fresh(Box<dyn Fn() -> Result<String> + Send + Sync>),
 }
 
-/// A subscription: a fixed message, or one made at each dial.
-pub(crate) enum SubscriptionSource {
-    Fixed(WsMessage<'static>),
-    Fresh(Box<dyn Fn() -> Result<WsMessage<'static>> + Send + Sync>),
-}
-
 /// What is asked anew at every dial, and how the socket is to be.
 pub(crate) struct Providers {
     pub(crate) url: UrlSource,
-    pub(crate) subscriptions: Vec<SubscriptionSource>,
+    /// Of whose client this asks what is desired.
+    pub(crate) shared: Arc<Shared>,
     pub(crate) headers: Option<Box<dyn HeaderProvider>>,
     pub(crate) auth: Option<Arc<dyn AuthProvider>>,
     /// Credentials may go over `ws` to other hosts.
@@ -101,7 +99,8 @@ pub(crate) struct Prepared {
     pub(crate) headers: Vec<(String, String)>,
     /// The auth message of this dial, where the provider gave one.
     pub(crate) auth: Option<WsMessage<'static>>,
-    pub(crate) subscriptions: Vec<WsMessage<'static>>,
+    /// Subscriptions that are made at each dial, by their numbers.
+    pub(crate) subscriptions: BTreeMap<u64, WsMessage<'static>>,
 }
 
 /// How to get to the venue.

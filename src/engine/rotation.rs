@@ -73,7 +73,8 @@ impl Rotation {
         }
         let late = self.deadline.is_some_and(|deadline| now >= deadline);
         let covered = coverage.covered > 0 && coverage.uncovered == 0;
-        if covered && !current.holds_sends() {
+        let acknowledged = relief.session().progress.has_caught_up_with(&current.session().progress);
+        if covered && acknowledged && !current.holds_sends() {
             return Step::Move;
         }
         match (late, coverage.active) {

@@ -18,7 +18,10 @@ use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
 use crate::metrics::{KernelStamp, Trail};
 use crate::pipeline::Pipeline;
+use crate::router::SubscriptionReply;
 use crate::state::{ClientState, Shared};
+use crate::subscriptions::{Answer, SubscriptionProgress};
+use crate::sync::lock;
 use crate::transport::{FrameWriter, Incoming, Stream, WriteBuffer};
 
 /// One client, seen from its loop, over all its sockets.
@@ -38,8 +41,10 @@ pub(super) struct Session {
     aside: Option<Box<dyn Outlet + Send>>,
     /// The auth message of the current dial, until it is sent.
     pub(super) auth_message: Option<WsMessage<'static>>,
-    /// The subscriptions of the current dial.
-    pub(super) subscriptions: Vec<WsMessage<'static>>,
+    /// How far this session has come with the subscriptions.
+    pub(super) progress: SubscriptionProgress,
+    /// What came with the message at hand.
+    replies: Vec<SubscriptionReply>,
     pub(super) settled: Settled,
     /// Counts our pings: the payload that tells which of them a pong answers.
     pub(super) pings: u64,
@@ -95,7 +100,8 @@ impl Session {
             pipeline,
             plan,
             auth_message: None,
-            subscriptions: Vec::new(),
+            progress: SubscriptionProgress::default(),
+            replies: Vec::new(),
             settled: Settled::default(),
             pings: 0,
             ping: None,
@@ -124,6 +130,7 @@ impl Session {
         self.settled.begin_session();
         self.lifecycle.take_over();
         self.shared.counters.rotations.add(1);
+        self.progress.publish(&mut lock(&self.shared.subscriptions));
         let epoch = self.lifecycle.epoch();
         log::info!("client {}: moved to a new connection, epoch {epoch}", self.shared.id);
         self.tell(ConnectionEvent::Rotated { epoch });
@@ -188,10 +195,15 @@ impl Session {
         // Before acceptance, messages belong to the epoch that the acceptance would begin, also while we say goodbye.
         let epoch = self.lifecycle.epoch() + u64::from(!live);
         let arrival = time.arrival(epoch, is_last, self.line);
-        let Self { pipeline, shared, settled, write_error, aside, .. } = self;
+        arrival.awaits_reply = self.progress.awaits_reply();
+        let Self { pipeline, shared, settled, write_error, aside, replies, .. } = self;
         let aside = aside.as_deref_mut();
-        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live, aside };
+        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live, aside, replies };
         pipeline.deliver(message, arrival, &mut outlet);
+        while let Some(reply) = self.replies.pop() {
+            self.on_subscription_reply(reply);
+            self.follow_subscriptions(time.returned, writer);
+        }
     }
 
     /// Lets the auth provider judge; true where the message was meant for it.
@@ -271,8 +283,39 @@ impl Session {
         self.settled.begin_session();
         self.live_since = Some(now);
         self.tell(ConnectionEvent::Live { epoch });
-        for subscription in &self.subscriptions {
-            send_own(subscription, writer);
+        self.follow_subscriptions(now, writer);
+    }
+
+    /// Sends what is desired now and was not, and what ends what is desired no more, as far as it may go now.
+    pub(super) fn follow_subscriptions(&mut self, now: Instant, writer: &mut FrameWriter<'_>) {
+        if !matches!(self.lifecycle.phase(), Phase::Live(_)) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut desired = lock(&shared.subscriptions);
+        self.progress.follow(&desired);
+        while let Some(message) = self.progress.next(now) {
+            send_own(&message, writer);
+        }
+        if self.role == Role::Current {
+            self.progress.publish(&mut desired);
+        }
+    }
+
+    /// The venue has answered a subscription.
+    fn on_subscription_reply(&mut self, reply: SubscriptionReply) {
+        let answer = self.progress.reply(reply);
+        if self.role != Role::Current {
+            return;
+        }
+        self.progress.publish(&mut lock(&self.shared.subscriptions));
+        match answer {
+            Answer::Accepted { name } => self.shared.report(|| ClientEvent::Subscribed { name }),
+            Answer::Rejected { name, why } => {
+                log::warn!("client {}: the venue refused a subscription", self.shared.id);
+                self.shared.report(|| ClientEvent::SubscriptionFailed { name, why });
+            }
+            Answer::Nothing => {}
         }
     }
 
@@ -280,6 +323,10 @@ impl Session {
     pub(super) fn tell(&mut self, event: ConnectionEvent) {
         if matches!(event, ConnectionEvent::Lost { .. }) {
             self.live_since = None;
+            self.progress = SubscriptionProgress::default();
+            if self.speaks() {
+                lock(&self.shared.subscriptions).adopt(&self.progress);
+            }
         }
         // First the state, or a handler that answers `Live` could be told that nothing is live.
         self.publish_state();
@@ -386,6 +433,7 @@ struct DirectOutlet<'a, 'b> {
     live: bool,
     /// Where it goes instead while this session stands beside the client's own.
     aside: Option<&'a mut (dyn Outlet + Send + 'static)>,
+    replies: &'a mut Vec<SubscriptionReply>,
 }
 
 impl Outlet for DirectOutlet<'_, '_> {
@@ -411,6 +459,10 @@ impl Outlet for DirectOutlet<'_, '_> {
         }
         account(self.shared, self.settled, self.stream, out);
         Ok(id)
+    }
+
+    fn subscription_replied(&mut self, reply: SubscriptionReply) {
+        self.replies.push(reply);
     }
 }
 

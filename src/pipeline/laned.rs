@@ -40,7 +40,8 @@ impl<R: MessageRouter> Laned<R> {
     /// Moves one parse site onto each lane.
     pub(super) fn start(router: Arc<R>, base: &Arc<Base>, sites: Vec<Site<R>>, pool: &LanePool) -> Self {
         let client = base.surroundings.shared.id;
-        for (lane, site) in sites.into_iter().enumerate() {
+        for (lane, mut site) in sites.into_iter().enumerate() {
+            site.is_on_loop = false;
             let tenant = Tenant {
                 counters: Arc::clone(site.counters()),
                 site: Box::new(site),
@@ -73,6 +74,20 @@ impl<R: MessageRouter> Laned<R> {
         });
         let lanes = self.open.len() as u64;
         usize::try_from((self.home as u64 + key % lanes) % lanes).expect("less than a number of lanes")
+    }
+
+    /// Whether the message answers a subscription, which is told then.
+    fn note_reply(&self, raw: &WsMessage<'_>, outlet: &mut dyn Outlet) -> bool {
+        let reply = catch_unwind(AssertUnwindSafe(|| self.router.subscription_reply(raw)));
+        let reply = reply.unwrap_or_else(|_| {
+            self.base.surroundings.shared.counters.raw_panics.add(1);
+            None
+        });
+        let is_reply = reply.is_some();
+        if let Some(reply) = reply {
+            outlet.subscription_replied(reply);
+        }
+        is_reply
     }
 
     /// Makes a lane ready for this client.
@@ -115,7 +130,10 @@ impl<R: MessageRouter> Laned<R> {
 }
 
 impl<R: MessageRouter> Pipeline for Laned<R> {
-    fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, _outlet: &mut dyn Outlet) {
+    fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+        if arrival.awaits_reply {
+            arrival.awaits_reply = self.note_reply(raw, outlet);
+        }
         let lane = self.lane_of(raw);
         self.enter(lane);
         self.base.stats.handed_to_lanes.add(1);

@@ -105,6 +105,8 @@ pub(super) struct Site<R: MessageRouter> {
     /// The last epoch that was severed by us: once is enough.
     severed: u64,
     splice: Splice<(R::Message, Arrival)>,
+    /// Raw messages come from the loop, on its own thread.
+    pub(super) is_on_loop: bool,
     /// A message without a sequence has been told of.
     unnumbered_known: bool,
     /// Where to write how far the watched line has come.
@@ -161,6 +163,7 @@ impl<R: MessageRouter> Site<R> {
             wall: WallTime::default(),
             severed: 0,
             splice: Splice::new(base.surroundings.hold),
+            is_on_loop: true,
             unnumbered_known: false,
             board: None,
             published: None,
@@ -190,6 +193,9 @@ impl<R: MessageRouter> Site<R> {
     /// on to its route at once. May unwind.
     fn pass(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         self.step = Step::Parse;
+        if arrival.awaits_reply {
+            arrival.awaits_reply = self.note_reply(raw, outlet);
+        }
         let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
         let outcome = self.router.parse_each(raw.borrowed(), &mut out);
         if self.measures {
@@ -204,6 +210,20 @@ impl<R: MessageRouter> Site<R> {
         if self.parsed.len() == 1 {
             self.pass_next(arrival, outlet);
         }
+    }
+
+    /// Whether the message answers a subscription, which is told then. May unwind.
+    fn note_reply(&self, raw: &WsMessage<'_>, outlet: &mut dyn Outlet) -> bool {
+        if !self.is_on_loop {
+            // The loop has asked already.
+            return true;
+        }
+        let reply = self.router.subscription_reply(raw);
+        let is_reply = reply.is_some();
+        if let Some(reply) = reply {
+            outlet.subscription_replied(reply);
+        }
+        is_reply
     }
 
     /// Lets all messages go on to their routes, each under a guard of its own.

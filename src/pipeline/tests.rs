@@ -281,7 +281,7 @@ fn schedule(seed: u64) {
     for _ in 0..random.below(400) {
         match random.below(40) {
             0 => {
-                let reason = crate::error::DisconnectReason::EndOfStream;
+                let reason = DisconnectReason::EndOfStream;
                 pipeline.event(&ConnectionEvent::Lost { epoch, reason, written_through: None });
                 epoch += 1;
                 pipeline.event(&live(epoch));

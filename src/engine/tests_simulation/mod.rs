@@ -27,6 +27,7 @@ use crate::passive_ping::TextPassivePing;
 use crate::pipeline::{Placement, PlannedEnd, QueuePolicy, RoutePlan, RoutingPlan, StartRoutes, Started, surroundings};
 use crate::reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
 use crate::router::MessageRouter;
+use crate::subscriptions::{Subscription, SubscriptionSource};
 use crate::sync::lock;
 use crate::tests_random::Random;
 use crate::transport::{ReceiveBuffer, Stream, Target, Upgrade, WebSocket, WriteBuffer};
@@ -183,7 +184,7 @@ impl World {
         let Started { pipeline, .. } = Box::new(routing).start(surroundings, None).expect("inline routes start");
         let providers = Providers {
             url: UrlSource::Fixed(URL.to_owned()),
-            subscriptions: Vec::new(),
+            shared: Arc::clone(&shared),
             headers: None,
             auth: authenticates.then(|| Arc::new(Login) as _),
             plain_text_credentials: false,
@@ -201,10 +202,13 @@ impl World {
             measure_latency: false,
             outlet,
             rotation: RotationPlan::default(),
+            batches: None,
         };
         let lifecycle = Lifecycle::start(now, settings, strategy, first_dial);
         let mut session = Session::new(shared, lifecycle, pipeline, Arc::new(plan), 0);
-        session.subscriptions = vec![WsMessage::text("subscribe")];
+        let source = SubscriptionSource::Fixed(WsMessage::text("subscribe"));
+        let subscription = Subscription::named(String::new(), source);
+        lock(&session.shared.subscriptions).add(subscription, None).expect("the first");
         let routes = seen.len();
         let mut world = Self {
             random,
