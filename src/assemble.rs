@@ -28,7 +28,9 @@ impl ClientBuilder<HasUrl, HasRouter> {
     pub fn build(self) -> Result<Client> {
         own_thread::refuse("ClientBuilder::build")?;
         let settings = &self.options.settings;
-        let longest = settings.connect_timeout.saturating_add(settings.auth_timeout).saturating_add(BUILD_SLACK);
+        // A dial may have to wait for its turn as long as it may then take.
+        let dial = settings.connect_timeout.saturating_mul(2);
+        let longest = dial.saturating_add(settings.auth_timeout).saturating_add(BUILD_SLACK);
         let client = self.start_on_engine(FirstDial::Once)?;
         let Err(error) = client.wait_first_live(longest) else { return Ok(client) };
         // Handlers have had nothing to do yet, so this is quick.
@@ -149,6 +151,15 @@ impl ClientBuilder<HasUrl, NoRouter> {
         }
         sender.connect(commands.clone());
         let Options { headers, auth, plain_text_credentials, subscriptions, dialer, .. } = options;
+        if let Some(limit) = &options.message_limit {
+            let host = match &url {
+                UrlSource::Fixed(url) => Target::parse(url).map_or_else(|_| String::new(), |target| target.host),
+                UrlSource::Fresh(_) => String::new(),
+            };
+            // A builder makes one client, so there is no gauge yet.
+            let _ = shared.gauge.set(limit.gauge(&host, options.socket.source()));
+        }
+        lock(&shared.subscriptions).limit = options.max_subscriptions;
         for subscription in subscriptions {
             lock(&shared.subscriptions).add(subscription, None)?;
         }
@@ -179,6 +190,7 @@ impl ClientBuilder<HasUrl, NoRouter> {
                 outlet,
                 rotation: options.rotation,
                 batches: options.batches,
+                connection_limit: options.connection_limit,
             },
             shutdown_flag: options.shutdown_flag,
         };

@@ -11,6 +11,7 @@ use crate::config::{Liveness, Settings};
 use crate::engine::{Engine, RotationPlan, UrlSource};
 use crate::error::Result;
 use crate::headers::HeaderProvider;
+use crate::limits::{ConnectionLimit, MessageLimit};
 use crate::message::WsMessage;
 use crate::passive_ping::PassivePingDetector;
 use crate::pipeline::StartRoutes;
@@ -23,6 +24,8 @@ use crate::sources::{IntoSubscription, IntoUrl};
 use crate::state::Shared;
 use crate::subscriptions::{Batches, Subscription};
 use crate::transport::{DialRequest, Dialer, SocketOptions, TlsOptions};
+#[cfg(feature = "toml")]
+use crate::venue_profile::VenueProfile;
 
 /// Begins a client.
 pub fn builder() -> ClientBuilder<NoUrl, NoRouter> {
@@ -124,6 +127,9 @@ pub(crate) struct Options {
     pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) batches: Option<Batches>,
+    pub(crate) connection_limit: Option<ConnectionLimit>,
+    pub(crate) message_limit: Option<MessageLimit>,
+    pub(crate) max_subscriptions: Option<usize>,
     pub(crate) subprotocols: Vec<String>,
     pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
     pub(crate) halted_flag: Option<Arc<AtomicBool>>,
@@ -152,6 +158,9 @@ impl Options {
             passive_ping: None,
             subscriptions: Vec::new(),
             batches: None,
+            connection_limit: None,
+            message_limit: None,
+            max_subscriptions: None,
             subprotocols: Vec::new(),
             shutdown_flag: None,
             halted_flag: None,
@@ -242,6 +251,42 @@ impl<U, R> ClientBuilder<U, R> {
     /// loop, so it should look at few bytes; the message goes on to the router all the same.
     pub fn rotate_on_notice(mut self, is_notice: impl Fn(&WsMessage<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.options.rotation.notice = Some(Box::new(is_notice));
+        self
+    }
+
+    /// Lets dials wait for their turn under this limit, which all clients share that were given it, or a clone.
+    pub fn connection_limit(mut self, limit: &ConnectionLimit) -> Self {
+        self.options.connection_limit = Some(limit.clone());
+        self
+    }
+
+    /// Keeps to what a venue limits and wants: its limits, its heartbeat or ping, and its greatest age, as far as the profile has
+    /// them. What is set after this on the builder stands in its place.
+    #[cfg(feature = "toml")]
+    pub fn venue(mut self, profile: &VenueProfile) -> Self {
+        let options = &mut self.options;
+        options.connection_limit.clone_from(&profile.connections);
+        options.message_limit.clone_from(&profile.messages);
+        options.max_subscriptions = profile.max_subscriptions;
+        options.rotation.max_age = profile.max_age;
+        if let Some((every, text)) = &profile.heartbeat {
+            self = self.heartbeat(*every, WsMessage::text(text.clone()));
+        }
+        match profile.ping {
+            Some((every, pong_timeout)) => self.ping(every, pong_timeout),
+            None => self,
+        }
+    }
+
+    /// Lets no more messages through than this.
+    pub fn message_limit(mut self, limit: &MessageLimit) -> Self {
+        self.options.message_limit = Some(limit.clone());
+        self
+    }
+
+    /// The most subscriptions that the venue allows on one connection: one more is an error, before the venue says so.
+    pub fn max_subscriptions(mut self, count: usize) -> Self {
+        self.options.max_subscriptions = Some(count);
         self
     }
 

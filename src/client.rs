@@ -61,7 +61,8 @@ impl Client {
     ///
     /// # Errors
     /// [`NotConnected`](HyperSocketError::NotConnected) while there is no live session,
-    /// [`WriteBufferFull`](HyperSocketError::WriteBufferFull) where the peer reads too slowly. Nothing was queued then.
+    /// [`WriteBufferFull`](HyperSocketError::WriteBufferFull) where the peer reads too slowly,
+    /// [`RateLimited`](HyperSocketError::RateLimited) where the client has a message limit. Nothing was queued then.
     pub fn send<'a>(&self, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
         self.handle.sender.send(message)
     }
@@ -93,7 +94,8 @@ impl Client {
     /// Subscribes from now on: at once where the client is live, and in every session to come.
     ///
     /// # Errors
-    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription), and what its closure answers, which is called here.
+    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription),
+    /// [`TooManySubscriptions`](HyperSocketError::TooManySubscriptions), and what its closure answers, which is called here.
     pub fn subscribe(&self, subscription: Subscription) -> Result<()> {
         self.handle.sender.subscribe(subscription)
     }

@@ -43,6 +43,16 @@ pub enum HyperSocketError {
         /// The limit that the message would have crossed, in bytes.
         limit_bytes: usize,
     },
+    /// The venue's [`MessageLimit`](crate::MessageLimit) lets no message through now: nothing was queued.
+    RateLimited {
+        /// When it will let the next one through.
+        retry_in: Duration,
+    },
+    /// The venue allows no more subscriptions on one connection.
+    TooManySubscriptions {
+        /// So many are allowed.
+        limit: usize,
+    },
     /// The first dial failed; see the reason. Nothing is left running.
     ConnectFailed(DisconnectReason),
     /// What was waited for did not happen in time.
@@ -87,6 +97,12 @@ impl fmt::Display for HyperSocketError {
             }
             Self::WriteBufferFull { queued_bytes, limit_bytes } => {
                 write!(f, "write buffer full ({queued_bytes} of {limit_bytes} bytes queued): the peer reads too slowly")
+            }
+            Self::RateLimited { retry_in } => {
+                write!(f, "over the message limit: nothing was queued; retry in {retry_in:?}")
+            }
+            Self::TooManySubscriptions { limit } => {
+                write!(f, "the limit of {limit} subscriptions on one connection is reached: take another client")
             }
             Self::ConnectFailed(reason) => write!(f, "could not connect: {reason}"),
             Self::TimedOut(after) => write!(f, "did not happen within {after:?}"),
@@ -194,6 +210,9 @@ pub enum DisconnectReason {
     UpgradeInvalid(String),
     /// The venue rejected the authentication.
     AuthRejected(String),
+    /// The dial would have had to wait this long for its turn under a [`ConnectionLimit`](crate::ConnectionLimit), or for the host's
+    /// `Retry-After`.
+    HeldBack(Duration),
     /// A phase did not end before its deadline.
     Deadline(&'static str),
     /// The venue sent a Close frame (RFC 6455, section 5.5.1).
@@ -248,6 +267,7 @@ impl fmt::Display for DisconnectReason {
             Self::UpgradeRejected { status, .. } => write!(f, "upgrade rejected with HTTP status {status}"),
             Self::UpgradeInvalid(what) => write!(f, "invalid upgrade response: {what}"),
             Self::AuthRejected(what) => write!(f, "authentication rejected: {what}"),
+            Self::HeldBack(wait) => write!(f, "held back: the next dial's turn is in {wait:?}"),
             Self::Deadline(phase) => write!(f, "no answer in time while {phase}"),
             // The reason is the venue's: it must not be able to write lines of its own into a log.
             Self::ClosedByPeer { code: Some(code), reason } => {

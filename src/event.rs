@@ -83,6 +83,11 @@ pub enum ClientEvent {
         /// The wait before the next dial.
         retry_in: Duration,
     },
+    /// The next dial waits for its turn under a [`ConnectionLimit`](crate::ConnectionLimit), or for the host's `Retry-After`.
+    HeldBack {
+        /// The wait before the dial.
+        retry_in: Duration,
+    },
     /// The client is closed and will not dial again.
     Closed {
         /// Why: [`Shutdown`](DisconnectReason::Shutdown), or what made it give up.

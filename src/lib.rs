@@ -52,6 +52,7 @@
 //! | stay connected | [`ReconnectionStrategy`], [`PassivePingDetector`], [`ClientBuilder::heartbeat`] |
 //! | see what happens | [`Client::metrics`], [`Client::events`], [`Client::latency`] |
 //! | hold many clients | [`ClientManager`] |
+//! | keep to the venue's limits | [`ConnectionLimit`], [`MessageLimit`], [`ClientBuilder::subscription_batches`] |
 //! | move to a new connection without a hole | [`Client::rotate`], [`ClientBuilder::max_age`] |
 //! | read one feed over several connections | [`FeedArbiter`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
@@ -91,7 +92,7 @@
 //! | `platform-verifier` | | certificates judged by the platform |
 //! | `tls-in-place` | | TLS 1.3 records decrypted where they lie: a third less processor time for a record a message |
 //! | `serde_json` | yes | `?` on serde_json errors in routers and handlers, [`Scratch::typed`] |
-//! | `toml` | | [`CorePlan`] from a TOML file |
+//! | `toml` | | [`CorePlan`] from a TOML file, `VenueProfile`: what venues limit and want, as data |
 //! | `report` | | latency as JSON, CSV, HdrHistogram logs, Prometheus text and HTML: the `report` module |
 //! | `cli` | | the command `hypersockets` |
 //! | `simulator` | | a scripted venue on loopback, for tests |
@@ -130,6 +131,7 @@ mod ids;
 #[doc(hidden)]
 pub mod internals;
 mod lifecycle;
+mod limits;
 mod mailbox;
 mod manager;
 mod message;
@@ -153,7 +155,11 @@ mod sync;
 #[cfg(test)]
 mod tests_random;
 mod thread;
+#[cfg(feature = "toml")]
+mod toml_file;
 mod transport;
+#[cfg(feature = "toml")]
+mod venue_profile;
 
 pub use arbiter::{FeedArbiter, FeedArbiterBuilder, LineReport};
 pub use auth::{AuthProvider, AuthVerdict};
@@ -168,6 +174,7 @@ pub use handler::{Arrival, Delivery, MessageHandler};
 pub use headers::{HeaderProvider, Headers};
 pub use idle::IdleStrategy;
 pub use ids::{ConnectionId, SendId};
+pub use limits::{ConnectionLimit, MessageLimit};
 pub use manager::{ClientManager, ManagerEvents};
 pub use message::WsMessage;
 pub use metrics::{ClockOffset, Latency, LatencyReport, Metrics, RouteLatency, RouteMetrics, Stages, Stamps, Trace};
@@ -185,6 +192,8 @@ pub use state::ClientState;
 pub use subscriptions::{Subscription, SubscriptionState};
 pub use thread::ThreadOptions;
 pub use transport::{DialRequest, SocketOptions, TlsOptions};
+#[cfg(feature = "toml")]
+pub use venue_profile::VenueProfile;
 
 /// The README's program compiles as printed.
 #[cfg(doctest)]

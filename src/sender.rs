@@ -48,7 +48,8 @@ impl Sender {
     ///
     /// # Errors
     /// [`NotConnected`](HyperSocketError::NotConnected) while there is no live session,
-    /// [`WriteBufferFull`](HyperSocketError::WriteBufferFull) where the peer reads too slowly. Nothing was queued.
+    /// [`WriteBufferFull`](HyperSocketError::WriteBufferFull) where the peer reads too slowly,
+    /// [`RateLimited`](HyperSocketError::RateLimited) where the client has a message limit. Nothing was queued.
     pub fn send<'a>(&self, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
         match self.shared.state() {
             (ClientState::Live, epoch) => self.queue(message.into(), epoch, false, None),
@@ -83,7 +84,8 @@ impl Sender {
     /// Subscribes from now on: at once where the client is live, and in every session to come.
     ///
     /// # Errors
-    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription), and what its closure answers, which is called here.
+    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription),
+    /// [`TooManySubscriptions`](HyperSocketError::TooManySubscriptions), and what its closure answers, which is called here.
     pub fn subscribe(&self, subscription: Subscription) -> Result<()> {
         let made = match &subscription.source {
             SubscriptionSource::Fixed(_) => None,

@@ -1,7 +1,7 @@
 //! What a client's loop and its handles share. The loop writes the state; anyone reads it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -12,6 +12,7 @@ use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::ClientEvent;
 use crate::halted::HaltedMember;
 use crate::ids::{ConnectionId, SendId};
+use crate::limits::Gauge;
 use crate::metrics::{ConnectionCounters, LatencyRecorder};
 use crate::subscriptions::Desired;
 use crate::sync::lock;
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) halted: Mutex<Vec<HaltedMember>>,
     /// A route is stale; changed under the lock of `halted`.
     stale: AtomicBool,
+    /// What it has sent of late, where that is limited.
+    pub(crate) gauge: OnceLock<Gauge>,
     /// What the client wants to be subscribed to, and how far that has come.
     pub(crate) subscriptions: Mutex<Desired>,
     /// What the venue chose at the last upgrade.
@@ -103,6 +106,7 @@ impl Shared {
             tap: Mutex::default(),
             halted: Mutex::default(),
             stale: AtomicBool::new(false),
+            gauge: OnceLock::new(),
             subscriptions: Mutex::default(),
             subprotocol: Mutex::new(None),
             unbroken_since: AtomicU64::new(0),
@@ -244,8 +248,11 @@ impl Shared {
         lock(&self.ending)
     }
 
-    /// Sets bytes aside for a message that is about to be queued.
+    /// Sets bytes aside for a message that is about to be queued, if the venue's limit lets it through.
     pub(crate) fn reserve(&self, bytes: usize) -> Result<()> {
+        if let Some(gauge) = self.gauge.get() {
+            gauge.admit(clock::now())?;
+        }
         let limit_bytes = self.max_queued_bytes.load(Ordering::Relaxed);
         let queued_bytes = self.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
         // An empty queue takes a message of any size, or a large one could never be sent.

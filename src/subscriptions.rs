@@ -92,6 +92,8 @@ pub(crate) struct Batches {
 pub(crate) struct Desired {
     entries: Vec<Entry>,
     last_id: u64,
+    /// The most that the venue allows.
+    pub(crate) limit: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -112,7 +114,8 @@ impl Desired {
     /// Takes one in; `made` is its message for the session at hand.
     ///
     /// # Errors
-    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription).
+    /// [`DuplicateSubscription`](HyperSocketError::DuplicateSubscription),
+    /// [`TooManySubscriptions`](HyperSocketError::TooManySubscriptions).
     pub(crate) fn add(&mut self, subscription: Subscription, made: Option<WsMessage<'static>>) -> Result<()> {
         let Subscription { mut name, source, unsubscribe, unsubscribe_first } = subscription;
         let id = self.last_id + 1;
@@ -121,6 +124,9 @@ impl Desired {
         }
         if self.entries.iter().any(|known| known.name == name) {
             return Err(HyperSocketError::DuplicateSubscription(name));
+        }
+        if let Some(limit) = self.limit.filter(|limit| self.entries.len() >= *limit) {
+            return Err(HyperSocketError::TooManySubscriptions { limit });
         }
         self.last_id = id;
         let (source, state) = (Arc::new(source), SubscriptionState::Desired);

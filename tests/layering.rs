@@ -13,13 +13,13 @@ const LAYERS: &[&[&str]] = &[
     &["scratch"],
     // What users implement, and what threads are told.
     &["auth", "bell", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
-    &["subscriptions"],
+    &["limits", "subscriptions", "toml_file"],
     &["handler", "idle", "mailbox", "passive_ping", "report", "state"],
     &["thread"],
     // The three parts of a connection: when, what and how. They never name each other; `engine` introduces them.
     &["lifecycle", "pipeline", "transport"],
     &["engine"],
-    &["core_plan", "sender"],
+    &["core_plan", "sender", "venue_profile"],
     &["client", "routing", "sources"],
     // What users meet first; `guide` is text alone, and `fuzzing` and `internals` what fuzz targets and benches meet.
     &["builder", "ctrl_c", "fuzzing", "guide", "internals", "manager"],

@@ -1,19 +1,17 @@
 //! A plan from a TOML file. Invariant: whatever the text, the answer is a plan that gives out its threads, or an error with
 //! the place and what is wrong there.
 
-use std::fs;
-use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::{CorePlan, Planned, Role};
-use crate::error::{HyperSocketError, Result};
+use crate::error::Result;
 use crate::idle::IdleStrategy;
 use crate::thread::ThreadOptions;
+use crate::toml_file::{self, Entry, Mistake, Section};
 
 impl CorePlan {
     /// Reads a plan from a TOML text. A key that is not named here is refused.
@@ -44,7 +42,7 @@ impl CorePlan {
     /// # Errors
     /// [`InvalidConfig`](HyperSocketError::InvalidConfig) with line, column, and what is wrong there.
     pub fn from_toml(text: &str) -> Result<Self> {
-        read(text).map_err(|mistake| HyperSocketError::InvalidConfig(mistake.told(text)))
+        toml_file::read(text, read)
     }
 
     /// Reads a plan from a TOML file, as [`from_toml`](Self::from_toml) does.
@@ -53,28 +51,7 @@ impl CorePlan {
     /// [`InvalidConfig`](HyperSocketError::InvalidConfig) with file, line, column, and what is wrong there;
     /// [`Io`](HyperSocketError::Io) where the file cannot be read.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let text = fs::read_to_string(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        read(&text)
-            .map_err(|mistake| HyperSocketError::InvalidConfig(format!("{}, {}", path.display(), mistake.told(&text))))
-    }
-}
-
-/// What is wrong in a file, and where.
-struct Mistake {
-    /// In bytes from the start of the file.
-    at: usize,
-    what: String,
-}
-
-impl Mistake {
-    fn told(&self, text: &str) -> String {
-        let before = &text.as_bytes()[..self.at.min(text.len())];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        let column = String::from_utf8_lossy(last).chars().count() + 1;
-        format!("line {line}, column {column}: {}", self.what)
+        toml_file::load(path.as_ref(), read)
     }
 }
 
@@ -82,16 +59,13 @@ const THREAD_KEYS: &[&str] = &["name", "core", "prefer_core", "idle", "stack_kib
 const ENGINE_KEYS: &[&str] = &["name", "core", "prefer_core", "idle", "stack_kib", "lanes"];
 
 fn read(text: &str) -> Result<CorePlan, Mistake> {
-    let document = DeTable::parse(text).map_err(|error| Mistake {
-        at: error.span().map_or(text.len(), |span| span.start),
-        what: error.message().to_owned(),
-    })?;
+    let document = toml_file::parse(text)?;
     let file = Section::new("a plan", 0, document.get_ref(), &["engine", "handler"])?;
     let mut plan = CorePlan::new();
     let mut places = Vec::new();
     let mut add = |role: Role, section: &Section<'_>| -> Result<(), Mistake> {
         places.push(section.at);
-        plan.threads.push(Planned { role, options: section.thread()? });
+        plan.threads.push(Planned { role, options: thread(section)? });
         Ok(())
     };
     for engine in file.sections("engine", "an engine", ENGINE_KEYS)? {
@@ -109,115 +83,40 @@ fn read(text: &str) -> Result<CorePlan, Mistake> {
     }
 }
 
-/// A table of the file all of whose keys are known.
-struct Section<'a> {
-    /// What it describes, with its article.
-    what: &'static str,
-    at: usize,
-    table: &'a DeTable<'a>,
+fn thread(section: &Section<'_>) -> Result<ThreadOptions, Mistake> {
+    let mut options = ThreadOptions::new().name(section.name()?);
+    if let Some(core) = section.number("core", CORES)? {
+        options = options.core(core as usize);
+    }
+    if let Some(core) = section.number("prefer_core", CORES)? {
+        if let Some(entry) = section.entry("prefer_core").filter(|_| section.entry("core").is_some()) {
+            return Err(entry.mistake("core and prefer_core exclude each other: keep one of them".to_owned()));
+        }
+        options = options.prefer_core(core as usize);
+    }
+    if let Some(entry) = section.entry("idle") {
+        options = options.idle(idle(&entry)?);
+    }
+    if let Some(kib) = section.number("stack_kib", STACK_KIB)? {
+        options = options.stack_bytes(kib as usize * 1024);
+    }
+    Ok(options)
 }
 
-impl<'a> Section<'a> {
-    fn new(what: &'static str, at: usize, table: &'a DeTable<'a>, keys: &[&str]) -> Result<Self, Mistake> {
-        let strangers = table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref()));
-        match strangers.min_by_key(|key| key.span().start) {
-            Some(key) => Err(Mistake {
-                at: key.span().start,
-                what: format!("{what} has no key {:?}; its keys: {}", key.get_ref(), keys.join(", ")),
-            }),
-            None => Ok(Self { what, at, table }),
+fn idle(entry: &Entry<'_>) -> Result<IdleStrategy, Mistake> {
+    match entry.value.get_ref() {
+        DeValue::String(word) => match word.as_ref() {
+            "busy-spin" => Ok(IdleStrategy::BusySpin),
+            "adaptive" => Ok(IdleStrategy::default()),
+            "park" => Ok(IdleStrategy::Park),
+            other => Err(entry.mistake(format!("{IDLE_WORDS}; this is {other:?}"))),
+        },
+        DeValue::Table(table) => {
+            let at = entry.value.span().start;
+            let own = Section::new("an idle strategy", at, table, &["spin_us", "yields", "max_park_ms"])?;
+            adaptive(&own)
         }
-    }
-
-    fn entry(&self, key: &'static str) -> Option<Entry<'a>> {
-        self.table.get(key).map(|value| Entry { key, value })
-    }
-
-    fn number(&self, key: &'static str, bounds: RangeInclusive<u32>) -> Result<Option<u32>, Mistake> {
-        self.entry(key).map(|entry| entry.number(bounds)).transpose()
-    }
-
-    /// The tables of an array; none where it is not given.
-    fn sections(&self, key: &'static str, what: &'static str, keys: &[&str]) -> Result<Vec<Self>, Mistake> {
-        let Some(entry) = self.entry(key) else { return Ok(Vec::new()) };
-        let wanted = || entry.not(&format!("an array of tables, each {what}"));
-        let array = entry.value.get_ref().as_array().ok_or_else(wanted)?;
-        array
-            .iter()
-            .map(|element| {
-                let entry = Entry { key, value: element };
-                let table = element.get_ref().as_table();
-                let table = table.ok_or_else(|| entry.not(&format!("tables only, each {what}")))?;
-                Section::new(what, element.span().start, table, keys)
-            })
-            .collect()
-    }
-
-    fn name(&self) -> Result<&'a str, Mistake> {
-        let entry = self.entry("name");
-        let entry = entry.ok_or_else(|| Mistake { at: self.at, what: format!("{} needs a name", self.what) })?;
-        entry.value.get_ref().as_str().ok_or_else(|| entry.not("a string"))
-    }
-
-    fn thread(&self) -> Result<ThreadOptions, Mistake> {
-        let mut options = ThreadOptions::new().name(self.name()?);
-        if let Some(core) = self.number("core", CORES)? {
-            options = options.core(core as usize);
-        }
-        if let Some(core) = self.number("prefer_core", CORES)? {
-            if let Some(entry) = self.entry("prefer_core").filter(|_| self.entry("core").is_some()) {
-                return Err(entry.mistake("core and prefer_core exclude each other: keep one of them".to_owned()));
-            }
-            options = options.prefer_core(core as usize);
-        }
-        if let Some(entry) = self.entry("idle") {
-            options = options.idle(entry.idle()?);
-        }
-        if let Some(kib) = self.number("stack_kib", STACK_KIB)? {
-            options = options.stack_bytes(kib as usize * 1024);
-        }
-        Ok(options)
-    }
-}
-
-/// A key with its value.
-struct Entry<'a> {
-    key: &'static str,
-    value: &'a Spanned<DeValue<'a>>,
-}
-
-impl<'a> Entry<'a> {
-    fn mistake(&self, what: String) -> Mistake {
-        Mistake { at: self.value.span().start, what }
-    }
-
-    fn not(&self, wanted: &str) -> Mistake {
-        self.mistake(format!("{} must be {wanted}; this is of type {}", self.key, self.value.get_ref().type_str()))
-    }
-
-    fn number(&self, bounds: RangeInclusive<u32>) -> Result<u32, Mistake> {
-        let Some(number) = self.value.get_ref().as_integer() else { return Err(self.not("a whole number")) };
-        let read = u32::from_str_radix(number.as_str(), number.radix()).ok();
-        read.filter(|number| bounds.contains(number)).ok_or_else(|| {
-            self.mistake(format!("{} must be {} to {}; this is {number}", self.key, bounds.start(), bounds.end()))
-        })
-    }
-
-    fn idle(&self) -> Result<IdleStrategy, Mistake> {
-        match self.value.get_ref() {
-            DeValue::String(word) => match word.as_ref() {
-                "busy-spin" => Ok(IdleStrategy::BusySpin),
-                "adaptive" => Ok(IdleStrategy::default()),
-                "park" => Ok(IdleStrategy::Park),
-                other => Err(self.mistake(format!("{IDLE_WORDS}; this is {other:?}"))),
-            },
-            DeValue::Table(table) => {
-                let at = self.value.span().start;
-                let own = Section::new("an idle strategy", at, table, &["spin_us", "yields", "max_park_ms"])?;
-                adaptive(&own)
-            }
-            other => Err(self.mistake(format!("{IDLE_WORDS}; this is of type {}", other.type_str()))),
-        }
+        other => Err(entry.mistake(format!("{IDLE_WORDS}; this is of type {}", other.type_str()))),
     }
 }
 

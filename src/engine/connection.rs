@@ -13,7 +13,7 @@ use super::desk::Desk;
 use super::linger::{AFTER_VIOLATION, Linger};
 use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget};
 use super::offload::Job;
-use super::plan::{NewConnection, Prepared, Way};
+use super::plan::{NewConnection, Prepared, UrlSource, Way};
 use super::resolver::Source;
 use super::session::{ReadTime, Role, Session};
 use super::stale::StaleWatch;
@@ -22,7 +22,8 @@ use crate::config::Limits;
 use crate::error::{DisconnectReason, HyperSocketError};
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::ids::{ConnectionId, SendId};
-use crate::lifecycle::{Action, Input, Lifecycle, Phase};
+use crate::lifecycle::{Action, Input, LONGEST_RETRY_AFTER, Lifecycle, Phase};
+use crate::limits::{hold_host, host_held_until};
 use crate::metrics::Trail;
 use crate::pipeline::{LineChange, feed_of_two};
 use crate::state::Shared;
@@ -49,6 +50,10 @@ pub(super) struct Connection {
     tail: ReceiveBuffer,
     /// How to part from the peer when the link is dropped; `None` just closes.
     farewell: Option<Linger>,
+    /// When this dial's turn is, where it has to wait for it.
+    turn: Option<Instant>,
+    /// Host and port of the last dial.
+    host: Option<String>,
     /// What had been written when the link was dropped.
     written_through: Option<SendId>,
     limits: Limits,
@@ -105,6 +110,8 @@ impl Connection {
             out: WriteBuffer::default(),
             tail: ReceiveBuffer::default(),
             farewell: None,
+            turn: None,
+            host: None,
             written_through: None,
             limits,
             tokens,
@@ -255,7 +262,7 @@ impl Connection {
             self.old_at(),
             self.check_at,
             release,
-            self.session.progress.next_due(),
+            self.session.next_subscription(),
         ]
         .into_iter()
         .flatten()
@@ -386,7 +393,7 @@ impl Connection {
             self.session.pipeline.drained();
         }
         self.look_at.take_if(|due| desk.now >= *due);
-        if self.session.progress.next_due().is_some_and(|due| desk.now >= due) {
+        if self.session.next_subscription().is_some_and(|due| desk.now >= due) {
             self.follow_subscriptions(desk);
         }
         if self.check_at.is_some_and(|due| desk.now >= due)
@@ -545,6 +552,7 @@ impl Connection {
                     self.session.tell(ConnectionEvent::Lost { epoch, reason, written_through });
                 }
                 Action::ReportRetry { failures, reason, retry_in } => {
+                    self.note_retry_after(&reason, desk.now);
                     log::info!("client {}: {reason}; dialing again in {retry_in:?}", self.session.shared.id);
                     let attempt = failures;
                     self.session.pipeline.troubled(&reason);
@@ -554,7 +562,10 @@ impl Connection {
                         self.session.shared.report(|| ClientEvent::DialFailed { attempt, reason, retry_in });
                     }
                 }
-                Action::Finish { reason } => self.finish(&reason),
+                Action::Finish { reason } => {
+                    self.note_retry_after(&reason, desk.now);
+                    self.finish(&reason);
+                }
                 writing => {
                     if let Some(websocket) = self.link.websocket() {
                         self.session.write_action(desk.now, &writing, &mut websocket.writer(&mut self.out));
@@ -566,7 +577,14 @@ impl Connection {
     }
 
     fn dial(&mut self, desk: &mut Desk, attempt: u64, deadline: Instant) {
-        self.session.shared.counters.dials.add(1);
+        let providers = &self.session.plan.providers;
+        // Before anybody is asked for what may be stale by the time of its turn.
+        if let UrlSource::Fixed(url) = &providers.url
+            && let Ok(target) = Target::parse(url)
+            && self.is_held_back(desk, attempt, &target)
+        {
+            return;
+        }
         let providers = &self.session.plan.providers;
         if let Some(outcome) = providers.prepare_at_once() {
             return self.connect(desk, attempt, outcome);
@@ -589,7 +607,37 @@ impl Connection {
         }
     }
 
+    /// Whether this dial is to wait for its turn, under the venue's limit or after its `Retry-After`: then it is put off.
+    fn is_held_back(&mut self, desk: &Desk, attempt: u64, target: &Target) -> bool {
+        let plan = Arc::clone(&self.session.plan);
+        let (now, host) = (desk.now, format!("{}:{}", target.host, target.port));
+        let held_until = host_held_until(&host, now).or_else(|| {
+            let turn = self.turn.or_else(|| {
+                let limit = plan.connection_limit.as_ref()?;
+                Some(limit.reserve(&target.host, plan.providers.socket.source(), now))
+            });
+            self.turn = turn.filter(|turn| *turn > now);
+            self.turn
+        });
+        self.host = Some(host);
+        let Some(until) = held_until else { return false };
+        self.link = Link::Down;
+        self.session.lifecycle.handle_input(now, Input::HeldBack { attempt, until });
+        if self.session.speaks() {
+            let retry_in = until - now;
+            self.session.shared.report(|| ClientEvent::HeldBack { retry_in });
+        }
+        true
+    }
+
     fn connect(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
+        if let Ok(prepared) = &outcome
+            && matches!(self.session.plan.providers.url, UrlSource::Fresh(_))
+            && self.is_held_back(desk, attempt, &prepared.target)
+        {
+            return;
+        }
+        self.session.shared.counters.dials.add(1);
         // The request is made before a byte leaves, so that a header that would break it breaks the dial instead.
         let ready = outcome.and_then(|prepared| {
             Upgrade::new(&prepared.target, &prepared.headers, &self.session.plan.subprotocols)
@@ -657,6 +705,9 @@ impl Connection {
     ) {
         let input = match socket.and_then(|socket| self.open(socket, target, upgrade)) {
             Ok(open) => {
+                if let (Role::Current, Some(gauge)) = (self.session.role, self.session.shared.gauge.get()) {
+                    gauge.begin();
+                }
                 self.link = Link::Open(Box::new(open));
                 Input::Connected { attempt, tls: target.tls }
             }
@@ -675,6 +726,15 @@ impl Connection {
         };
         let tls = TlsSession::new(connector, &target.host)?;
         Ok(Open { stream: Stream::tls(socket, tls).reading_by(options), protocol })
+    }
+
+    /// What the venue has told us holds for all clients of its host.
+    fn note_retry_after(&self, reason: &DisconnectReason, now: Instant) {
+        if let DisconnectReason::UpgradeRejected { retry_after: Some(wait), .. } = reason
+            && let (Some(host), Some(until)) = (&self.host, now.checked_add((*wait).min(LONGEST_RETRY_AFTER)))
+        {
+            hold_host(host, until);
+        }
     }
 
     fn drop_link(&mut self, desk: &mut Desk) {

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::headers::HeaderProvider;
 use crate::lifecycle::FirstDial;
+use crate::limits::ConnectionLimit;
 use crate::message::WsMessage;
 use crate::metrics::PipelineStats;
 use crate::passive_ping::PassivePingDetector;
@@ -53,6 +54,7 @@ pub(crate) struct Plan {
     pub(crate) outlet: OutletMaker,
     pub(crate) rotation: RotationPlan,
     pub(crate) batches: Option<Batches>,
+    pub(crate) connection_limit: Option<ConnectionLimit>,
 }
 
 /// When a client moves to a new connection by itself.

@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) auth_message: Option<WsMessage<'static>>,
     /// How far this session has come with the subscriptions.
     pub(super) progress: SubscriptionProgress,
+    /// When the limit lets the next subscription through.
+    subscribe_at: Option<Instant>,
     /// What came with the message at hand.
     replies: Vec<SubscriptionReply>,
     pub(super) settled: Settled,
@@ -101,6 +103,7 @@ impl Session {
             plan,
             auth_message: None,
             progress: SubscriptionProgress::default(),
+            subscribe_at: None,
             replies: Vec::new(),
             settled: Settled::default(),
             pings: 0,
@@ -151,7 +154,10 @@ impl Session {
         time: &mut ReadTime,
     ) {
         match incoming {
-            Incoming::Ping => self.shared.counters.pings_answered.add(1),
+            Incoming::Ping => {
+                self.shared.counters.pings_answered.add(1);
+                self.note_control_frame(time.returned);
+            }
             Incoming::Pong(payload) => self.on_pong(payload, time.returned),
             // After a verdict the rest of the read is not for the user.
             Incoming::Message(_) if self.verdict.is_some() => {}
@@ -184,6 +190,7 @@ impl Session {
             return self.shared.counters.auth_messages.add(1);
         }
         if self.answer_passive_ping(message, writer) {
+            self.note_message(time.returned);
             return self.shared.counters.passive_pings_answered.add(1);
         }
         if let Some(notice) = &self.plan.rotation.notice {
@@ -218,6 +225,7 @@ impl Session {
             }
             Ok(AuthVerdict::Reply(reply)) => {
                 writer.send(&reply);
+                self.note_message(now);
             }
             Ok(AuthVerdict::Rejected(why)) => self.verdict = Some(DisconnectReason::AuthRejected(why)),
             Err(_) => self.verdict = Some(DisconnectReason::Provider("auth provider panicked".to_owned())),
@@ -255,18 +263,21 @@ impl Session {
             Action::SendAuth => {
                 if let Some(message) = self.auth_message.take() {
                     writer.send(&message);
+                    self.note_message(now);
                 }
             }
             Action::GoLive { epoch } => self.go_live(now, *epoch, writer),
             Action::SendHeartbeat => {
                 if let Some(heartbeat) = &self.plan.heartbeat {
                     send_own(heartbeat, writer);
+                    self.note_message(now);
                 }
             }
             Action::SendPing => {
                 self.pings += 1;
                 self.ping = Some((self.pings, now));
                 writer.ping(&self.pings.to_be_bytes());
+                self.note_control_frame(now);
             }
             other => debug_assert!(false, "not an action that writes: {other:?}"),
         }
@@ -294,12 +305,37 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         let mut desired = lock(&shared.subscriptions);
         self.progress.follow(&desired);
-        while let Some(message) = self.progress.next(now) {
+        self.subscribe_at = None;
+        while self.progress.has_more() {
+            let turn = shared.gauge.get().map_or(now, |gauge| gauge.next(now));
+            if turn > now {
+                self.subscribe_at = Some(turn);
+                break;
+            }
+            let Some(message) = self.progress.next(now) else { break };
             send_own(&message, writer);
+            self.note_message(now);
         }
         if self.role == Role::Current {
             self.progress.publish(&mut desired);
         }
+    }
+
+    fn note_message(&self, now: Instant) {
+        if let Some(gauge) = self.shared.gauge.get() {
+            gauge.note_message(now);
+        }
+    }
+
+    fn note_control_frame(&self, now: Instant) {
+        if let Some(gauge) = self.shared.gauge.get() {
+            gauge.note_control_frame(now);
+        }
+    }
+
+    /// When the next subscription may go, where one waits.
+    pub(super) fn next_subscription(&self) -> Option<Instant> {
+        self.subscribe_at.or_else(|| self.progress.next_due())
     }
 
     /// The venue has answered a subscription.
@@ -324,6 +360,7 @@ impl Session {
         if matches!(event, ConnectionEvent::Lost { .. }) {
             self.live_since = None;
             self.progress = SubscriptionProgress::default();
+            self.subscribe_at = None;
             if self.speaks() {
                 lock(&self.shared.subscriptions).adopt(&self.progress);
             }
@@ -348,7 +385,8 @@ impl Session {
             | Phase::Authenticating { .. } => ClientState::Connecting,
             Phase::Live(_) => ClientState::Live,
             Phase::Closing { .. } => ClientState::Closing,
-            Phase::Backoff { .. } => ClientState::BackingOff,
+            Phase::Backoff { .. } if self.lifecycle.has_dialed() => ClientState::BackingOff,
+            Phase::Backoff { .. } => ClientState::NeverConnected,
             // `Shared::close` publishes the end, with its reason, once the handlers have been told.
             Phase::Closed if self.shared.ending().is_none() => ClientState::Closing,
             Phase::Closed => return,

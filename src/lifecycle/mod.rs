@@ -33,6 +33,8 @@ pub(crate) struct Lifecycle {
     failures: usize,
     /// Counts the live spells, from 1; 0 before the first.
     epoch: u64,
+    /// A dial has come to something, good or bad.
+    has_dialed: bool,
     /// The delay offset is owed: set at a disconnect, spent by the next backoff.
     offset_due: bool,
 }
@@ -65,6 +67,7 @@ impl Lifecycle {
             attempt: 0,
             failures: 0,
             epoch: 0,
+            has_dialed: false,
             offset_due: false,
         };
         lifecycle.dial(now);
@@ -91,6 +94,11 @@ impl Lifecycle {
     /// Counts the live spells, from 1; 0 before the first.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether a dial has come to something, good or bad; false while the first waits for its turn.
+    pub(crate) fn has_dialed(&self) -> bool {
+        self.has_dialed
     }
 
     /// The attempt that a connection is waited for.
@@ -140,14 +148,23 @@ impl Lifecycle {
             }
             (Phase::Dialing { deadline }, Input::Connected { attempt, tls }) if attempt == self.attempt => {
                 let deadline = *deadline;
+                self.has_dialed = true;
                 if tls {
                     self.phase = Phase::TlsHandshake { deadline };
                 } else {
                     self.begin_upgrade(deadline);
                 }
             }
+            (Phase::Dialing { .. }, Input::HeldBack { attempt, until }) if attempt == self.attempt => {
+                let wait = until.saturating_duration_since(now);
+                // Somebody waits for this one attempt, but not for ever.
+                if self.is_only_chance() && wait > self.settings.connect_timeout {
+                    return self.finish(DisconnectReason::HeldBack(wait));
+                }
+                self.phase = Phase::Backoff { until };
+            }
             // The answer to an earlier dial, or one that came after its deadline.
-            (_, Input::DialFailed { .. } | Input::Connected { .. }) => {}
+            (_, Input::DialFailed { .. } | Input::Connected { .. } | Input::HeldBack { .. }) => {}
 
             (Phase::TlsHandshake { deadline }, Input::Encrypted) => {
                 let deadline = *deadline;
@@ -229,6 +246,7 @@ impl Lifecycle {
 
     /// The dial or the session is over: what follows is decided here and nowhere else.
     fn fail(&mut self, now: Instant, reason: DisconnectReason) {
+        self.has_dialed = true;
         let ever_live = self.epoch > 0;
         if let Phase::Live(live) = &self.phase {
             if live.lived(now) >= self.settings.stable_after {
@@ -236,12 +254,7 @@ impl Lifecycle {
             }
             self.offset_due = true;
         }
-        let only_chance = match self.first_dial {
-            FirstDial::Once => !ever_live,
-            FirstDial::Retry => false,
-            FirstDial::Relief => true,
-        };
-        if is_fatal(&reason, ever_live) || only_chance {
+        if is_fatal(&reason, ever_live) || self.is_only_chance() {
             return self.finish(reason);
         }
         // What we have ended ourselves is no failure.
@@ -260,6 +273,15 @@ impl Lifecycle {
         }
         self.actions.push_back(Action::ReportRetry { failures: self.failures, reason, retry_in });
         self.phase = Phase::Backoff { until: later(now, retry_in) };
+    }
+
+    /// Whether there is no other dial, should this one fail.
+    fn is_only_chance(&self) -> bool {
+        match self.first_dial {
+            FirstDial::Once => self.epoch == 0,
+            FirstDial::Retry => false,
+            FirstDial::Relief => true,
+        }
     }
 
     /// Asks the user's strategy. One that panics is taken for one that waits long: the loop serves other clients, too.
@@ -308,5 +330,5 @@ fn later(now: Instant, wait: Duration) -> Instant {
 /// After a rejection, asking again soon is how accounts get blocked.
 const REJECTED_DELAY: Duration = Duration::from_secs(60);
 /// A venue's `Retry-After` is honoured up to here, in case it is nonsense.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);

@@ -35,6 +35,8 @@ pub(crate) enum Input {
     Connected { attempt: u64, tls: bool },
     /// This dial failed before a connection stood.
     DialFailed { attempt: u64, reason: DisconnectReason },
+    /// This dial is not to be made before then: nobody has failed.
+    HeldBack { attempt: u64, until: Instant },
     /// The TLS handshake is done.
     Encrypted,
     /// The venue agreed to speak WebSocket.

@@ -79,6 +79,11 @@ impl SocketOptions {
         self
     }
 
+    /// Where sockets are bound to, where that was asked for.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.source_address
+    }
+
     /// Linux: dials through this interface alone (SO_BINDTODEVICE), whatever the routes say.
     #[must_use]
     pub fn interface(mut self, name: impl Into<String>) -> Self {

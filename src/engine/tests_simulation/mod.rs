@@ -203,9 +203,10 @@ impl World {
             outlet,
             rotation: RotationPlan::default(),
             batches: None,
+            connection_limit: None,
         };
         let lifecycle = Lifecycle::start(now, settings, strategy, first_dial);
-        let mut session = Session::new(shared, lifecycle, pipeline, Arc::new(plan), 0);
+        let session = Session::new(shared, lifecycle, pipeline, Arc::new(plan), 0);
         let source = SubscriptionSource::Fixed(WsMessage::text("subscribe"));
         let subscription = Subscription::named(String::new(), source);
         lock(&session.shared.subscriptions).add(subscription, None).expect("the first");
