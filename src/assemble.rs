@@ -159,6 +159,7 @@ impl ClientBuilder<HasUrl, NoRouter> {
             // A builder makes one client, so there is no gauge yet.
             let _ = shared.gauge.set(limit.gauge(&host, options.socket.source()));
         }
+        shared.knows_replies.store(options.reply_id.is_some(), Ordering::Release);
         lock(&shared.subscriptions).limit = options.max_subscriptions;
         for subscription in subscriptions {
             lock(&shared.subscriptions).add(subscription, None)?;
@@ -191,6 +192,7 @@ impl ClientBuilder<HasUrl, NoRouter> {
                 rotation: options.rotation,
                 batches: options.batches,
                 connection_limit: options.connection_limit,
+                reply_id: options.reply_id,
             },
             shutdown_flag: options.shutdown_flag,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::auth::AuthProvider;
 use crate::config::{Liveness, Settings};
-use crate::engine::{Engine, RotationPlan, UrlSource};
+use crate::engine::{Engine, ReplyId, RotationPlan, UrlSource};
 use crate::error::Result;
 use crate::headers::HeaderProvider;
 use crate::limits::{ConnectionLimit, MessageLimit};
@@ -16,6 +16,7 @@ use crate::message::WsMessage;
 use crate::passive_ping::PassivePingDetector;
 use crate::pipeline::StartRoutes;
 use crate::reconnect::{ExponentialBackoff, ReconnectionStrategy};
+use crate::requests::RequestId;
 use crate::router::MessageRouter;
 use crate::routing::Routing;
 use crate::sender::Sender;
@@ -130,6 +131,7 @@ pub(crate) struct Options {
     pub(crate) connection_limit: Option<ConnectionLimit>,
     pub(crate) message_limit: Option<MessageLimit>,
     pub(crate) max_subscriptions: Option<usize>,
+    pub(crate) reply_id: Option<ReplyId>,
     pub(crate) subprotocols: Vec<String>,
     pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
     pub(crate) halted_flag: Option<Arc<AtomicBool>>,
@@ -161,6 +163,7 @@ impl Options {
             connection_limit: None,
             message_limit: None,
             max_subscriptions: None,
+            reply_id: None,
             subprotocols: Vec::new(),
             shutdown_flag: None,
             halted_flag: None,
@@ -251,6 +254,14 @@ impl<U, R> ClientBuilder<U, R> {
     /// loop, so it should look at few bytes; the message goes on to the router all the same.
     pub fn rotate_on_notice(mut self, is_notice: impl Fn(&WsMessage<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.options.rotation.notice = Some(Box::new(is_notice));
+        self
+    }
+
+    /// Tells replies to requests from all other messages, and which request each answers: the id in it, or `None`. Replies go to
+    /// whoever made the [request](crate::Client::request), and to no route. It is asked about each message, on the loop, so it should
+    /// look at few bytes.
+    pub fn reply_id(mut self, find: impl Fn(&WsMessage<'_>) -> Option<RequestId> + Send + Sync + 'static) -> Self {
+        self.options.reply_id = Some(Box::new(find));
         self
     }
 

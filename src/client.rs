@@ -17,6 +17,7 @@ use crate::message::WsMessage;
 use crate::metrics::{BesideRoutes, LatencyReport, Metrics, PipelineStats};
 use crate::own_thread;
 use crate::pipeline::HandlerThreads;
+use crate::requests::{PendingReply, RequestId};
 use crate::sender::Sender;
 use crate::state::{ClientState, Shared, Tap};
 use crate::subscriptions::{Subscription, SubscriptionState};
@@ -89,6 +90,32 @@ impl Client {
     pub fn rotate(&self) -> Result<()> {
         self.handle.stats.check_numbered().map_err(HyperSocketError::NotSpliced)?;
         self.handle.sender.rotate()
+    }
+
+    /// Sends a request and waits for its reply, at most this long: see [`Sender::request`].
+    ///
+    /// # Errors
+    /// Those of [`Sender::request`].
+    pub fn request<'a>(
+        &self,
+        message: impl Into<WsMessage<'a>>,
+        id: impl Into<RequestId>,
+        timeout: Duration,
+    ) -> Result<WsMessage<'static>> {
+        self.handle.sender.request(message, id, timeout)
+    }
+
+    /// Sends a request and returns at once: see [`Sender::begin_request`].
+    ///
+    /// # Errors
+    /// Those of [`Sender::begin_request`].
+    pub fn begin_request<'a>(
+        &self,
+        message: impl Into<WsMessage<'a>>,
+        id: impl Into<RequestId>,
+        timeout: Duration,
+    ) -> Result<PendingReply> {
+        self.handle.sender.begin_request(message, id, timeout)
     }
 
     /// Subscribes from now on: at once where the client is live, and in every session to come.

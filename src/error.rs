@@ -53,6 +53,13 @@ pub enum HyperSocketError {
         /// So many are allowed.
         limit: usize,
     },
+    /// The session of this epoch ended before the reply: the venue may have acted on the request all the same. It is not sent again.
+    RequestLost {
+        /// The epoch of the session that the request was made in.
+        epoch: u64,
+    },
+    /// A request with this id waits for its reply already.
+    DuplicateRequest(String),
     /// The first dial failed; see the reason. Nothing is left running.
     ConnectFailed(DisconnectReason),
     /// What was waited for did not happen in time.
@@ -104,6 +111,13 @@ impl fmt::Display for HyperSocketError {
             Self::TooManySubscriptions { limit } => {
                 write!(f, "the limit of {limit} subscriptions on one connection is reached: take another client")
             }
+            Self::RequestLost { epoch } => {
+                write!(
+                    f,
+                    "the session (epoch {epoch}) ended before the reply came; what became of the request is unknown"
+                )
+            }
+            Self::DuplicateRequest(id) => write!(f, "a request with the id {id} waits for its reply already"),
             Self::ConnectFailed(reason) => write!(f, "could not connect: {reason}"),
             Self::TimedOut(after) => write!(f, "did not happen within {after:?}"),
             Self::Closed(reason) => write!(f, "the client is closed: {reason}"),

@@ -45,6 +45,7 @@
 //! | parse and route messages | [`MessageRouter`], [`Routing`], [`RouteOptions`] |
 //! | handle them | [`MessageHandler`], [`Delivery`], [`ConnectionEvent`] |
 //! | send | [`Client::send`], [`Sender`], [`Delivery::send`] |
+//! | ask, and wait for the reply | [`Client::request`], [`ClientBuilder::reply_id`] |
 //! | authenticate, set headers | [`AuthProvider`], [`HeaderProvider`] |
 //! | choose roots, a client certificate, an interface | [`TlsOptions`], [`SocketOptions`] |
 //! | dial through a proxy | [`ClientBuilder::dialer`] |
@@ -142,6 +143,7 @@ mod pipeline;
 mod reconnect;
 #[cfg(feature = "report")]
 pub mod report;
+mod requests;
 mod router;
 mod routing;
 mod scratch;
@@ -181,6 +183,7 @@ pub use metrics::{ClockOffset, Latency, LatencyReport, Metrics, RouteLatency, Ro
 pub use passive_ping::{JsonPassivePing, PassivePingDetector, TextPassivePing};
 pub use pipeline::{HandlerThread, Overflow, Pulled, RouteReceiver};
 pub use reconnect::{ExponentialBackoff, FixedDelay, NeverReconnect, ReconnectionStrategy};
+pub use requests::{PendingReply, RequestId};
 pub use router::{MessageRouter, Parsed, Sequence, SubscriptionReply};
 pub use routing::{NewRoute, RouteOptions, Routing};
 pub use rustls;

@@ -1,7 +1,9 @@
 //! Sends on a client's connection, from any thread.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::engine::{Command, CommandSender, Send};
 use crate::error::{HyperSocketError, Result};
@@ -9,6 +11,8 @@ use crate::handler::Outlet;
 use crate::ids::SendId;
 use crate::message::WsMessage;
 use crate::metrics::Latency;
+use crate::own_thread;
+use crate::requests::{PendingReply, RequestId};
 use crate::state::{ClientState, Shared};
 use crate::subscriptions::{Subscription, SubscriptionSource, SubscriptionState};
 use crate::sync::lock;
@@ -52,7 +56,7 @@ impl Sender {
     /// [`RateLimited`](HyperSocketError::RateLimited) where the client has a message limit. Nothing was queued.
     pub fn send<'a>(&self, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
         match self.shared.state() {
-            (ClientState::Live, epoch) => self.queue(message.into(), epoch, false, None),
+            (ClientState::Live, epoch) => self.queue(message.into(), Terms { epoch, ..Terms::default() }),
             _ => Err(HyperSocketError::NotConnected),
         }
     }
@@ -64,7 +68,7 @@ impl Sender {
     pub fn send_in_epoch<'a>(&self, epoch: u64, message: impl Into<WsMessage<'a>>) -> Result<SendId> {
         match self.shared.state() {
             (_, current) if current != epoch => Err(HyperSocketError::EpochChanged { current }),
-            (ClientState::Live, _) => self.queue(message.into(), epoch, true, None),
+            (ClientState::Live, _) => self.queue(message.into(), Terms { epoch, strictly: true, ..Terms::default() }),
             _ => Err(HyperSocketError::NotConnected),
         }
     }
@@ -79,6 +83,47 @@ impl Sender {
             (ClientState::Live, _) => self.command(Command::Rotate(self.shared.id)),
             _ => Err(HyperSocketError::NotConnected),
         }
+    }
+
+    /// Sends a request and waits for its reply: the message for which the extractor of
+    /// [`ClientBuilder::reply_id`](crate::ClientBuilder::reply_id) finds this id. It goes to no route. Callable from any thread but a
+    /// loop's own: also from a handler's, which handles nothing else meanwhile.
+    ///
+    /// # Errors
+    /// [`RequestLost`](HyperSocketError::RequestLost) as soon as the session is over, and [`TimedOut`](HyperSocketError::TimedOut): the
+    /// venue may have acted on it all the same, and nothing is sent again. [`WouldDeadlock`](HyperSocketError::WouldDeadlock) in
+    /// an inline handler; and all of [`begin_request`](Self::begin_request).
+    pub fn request<'a>(
+        &self,
+        message: impl Into<WsMessage<'a>>,
+        id: impl Into<RequestId>,
+        timeout: Duration,
+    ) -> Result<WsMessage<'static>> {
+        own_thread::refuse_in_turn("request")?;
+        self.begin_request(message, id, timeout)?.wait()
+    }
+
+    /// Sends a request and returns at once; the reply is taken from what it returns.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send): nothing was queued then; [`DuplicateRequest`](HyperSocketError::DuplicateRequest) where this id is
+    /// waited for; [`InvalidConfig`](HyperSocketError::InvalidConfig) where the client was built without
+    /// [`reply_id`](crate::ClientBuilder::reply_id).
+    pub fn begin_request<'a>(
+        &self,
+        message: impl Into<WsMessage<'a>>,
+        id: impl Into<RequestId>,
+        timeout: Duration,
+    ) -> Result<PendingReply> {
+        if !self.shared.knows_replies.load(Ordering::Acquire) {
+            let what = "a request on a client that knows no replies: give its builder a reply_id".to_owned();
+            return Err(HyperSocketError::InvalidConfig(what));
+        }
+        let (ClientState::Live, epoch) = self.shared.state() else { return Err(HyperSocketError::NotConnected) };
+        let pending = self.shared.requests.await_reply(id.into(), epoch, timeout)?;
+        // Where this errs, dropping what is pending forgets it.
+        self.queue(message.into(), Terms { epoch, request: Some(pending.id()), ..Terms::default() })?;
+        Ok(pending)
     }
 
     /// Subscribes from now on: at once where the client is live, and in every session to come.
@@ -129,12 +174,17 @@ impl Sender {
         let _ = self.command(Command::Subscriptions(self.shared.id));
     }
 
-    fn queue(&self, message: WsMessage<'_>, epoch: u64, strictly: bool, tick_ns: Option<u64>) -> Result<SendId> {
+    fn queue(&self, message: WsMessage<'_>, terms: Terms<'_>) -> Result<SendId> {
+        let Terms { epoch, strictly, tick_ns, request } = terms;
         let bytes = message.as_bytes().len();
         self.shared.reserve(bytes)?;
         let message = message.into_owned();
         let mut last_send = lock(&self.shared.last_send);
         let id = SendId(*last_send + 1);
+        // Before the loop can know of it.
+        if let Some(request) = request {
+            self.shared.requests.queued(request, id);
+        }
         let shared = Arc::clone(&self.shared);
         if let Err(error) = self.command(Command::Send(Send { shared, id, epoch, strictly, message, tick_ns })) {
             self.shared.release(bytes);
@@ -145,6 +195,17 @@ impl Sender {
     }
 }
 
+/// In which session a message may go out, and what it is to its sender.
+#[derive(Default)]
+struct Terms<'a> {
+    epoch: u64,
+    /// Not in an epoch either that has followed without a hole.
+    strictly: bool,
+    tick_ns: Option<u64>,
+    /// It asks for a reply.
+    request: Option<&'a RequestId>,
+}
+
 impl Outlet for Sender {
     /// What answers a message of an earlier connection may go out on the one that has taken over from it.
     fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
@@ -152,7 +213,7 @@ impl Outlet for Sender {
             (_, current) if current != epoch && !(current > epoch && self.shared.is_unbroken_since(epoch)) => {
                 Err(HyperSocketError::EpochChanged { current })
             }
-            (ClientState::Live, current) => self.queue(message, current, false, tick_ns),
+            (ClientState::Live, current) => self.queue(message, Terms { epoch: current, tick_ns, ..Terms::default() }),
             _ => Err(HyperSocketError::NotConnected),
         }
     }

@@ -14,6 +14,7 @@ use crate::halted::HaltedMember;
 use crate::ids::{ConnectionId, SendId};
 use crate::limits::Gauge;
 use crate::metrics::{ConnectionCounters, LatencyRecorder};
+use crate::requests::Requests;
 use crate::subscriptions::Desired;
 use crate::sync::lock;
 
@@ -79,6 +80,10 @@ pub(crate) struct Shared {
     pub(crate) halted: Mutex<Vec<HaltedMember>>,
     /// A route is stale; changed under the lock of `halted`.
     stale: AtomicBool,
+    /// What waits for a reply.
+    pub(crate) requests: Arc<Requests>,
+    /// Replies are told apart: set before the client is built.
+    pub(crate) knows_replies: AtomicBool,
     /// What it has sent of late, where that is limited.
     pub(crate) gauge: OnceLock<Gauge>,
     /// What the client wants to be subscribed to, and how far that has come.
@@ -106,6 +111,8 @@ impl Shared {
             tap: Mutex::default(),
             halted: Mutex::default(),
             stale: AtomicBool::new(false),
+            requests: Arc::default(),
+            knows_replies: AtomicBool::new(false),
             gauge: OnceLock::new(),
             subscriptions: Mutex::default(),
             subprotocol: Mutex::new(None),

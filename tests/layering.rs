@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["scratch"],
     // What users implement, and what threads are told.
     &["auth", "bell", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
-    &["limits", "subscriptions", "toml_file"],
+    &["limits", "requests", "subscriptions", "toml_file"],
     &["handler", "idle", "mailbox", "passive_ping", "report", "state"],
     &["thread"],
     // The three parts of a connection: when, what and how. They never name each other; `engine` introduces them.

@@ -15,6 +15,7 @@ use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget}
 use super::offload::Job;
 use super::plan::{NewConnection, Prepared, UrlSource, Way};
 use super::resolver::Source;
+use super::rotation::LONGEST_OVERLAP;
 use super::session::{ReadTime, Role, Session};
 use super::stale::StaleWatch;
 use crate::clock;
@@ -152,9 +153,24 @@ impl Connection {
         std::mem::swap(&mut self.stale, &mut before.stale);
         self.shutdown_flag = before.shutdown_flag.take();
         self.look_at = None;
-        before.session.lifecycle.handle_input(desk.now, Input::Shutdown);
-        before.perform(desk);
-        before.flush();
+        // It may still have to bring replies.
+        before.look_at = Some(desk.now + LONGEST_OVERLAP);
+        before.leave_if_idle(desk);
+    }
+
+    /// Says goodbye on a connection that was taken over from, once nobody waits for a reply on it, or has for long enough.
+    pub(super) fn leave_if_idle(&mut self, desk: &mut Desk) {
+        if self.session.role != Role::Retired
+            || matches!(self.session.lifecycle.phase(), Phase::Closing { .. } | Phase::Closed)
+        {
+            return;
+        }
+        let waited_for = self.session.shared.requests.waits_in(self.session.lifecycle.epoch());
+        if !(self.is_live() && waited_for && self.look_at.is_some()) {
+            self.session.lifecycle.handle_input(desk.now, Input::Shutdown);
+            self.perform(desk);
+            self.flush();
+        }
     }
 
     /// The connection that was to take over does not: this one goes on alone.
@@ -471,6 +487,9 @@ impl Connection {
         // What was meant for the connection before goes out on the one that has taken over, but where that was ruled out.
         let current = self.session.lifecycle.epoch();
         let in_time = current == epoch || !strictly && current > epoch && self.session.shared.is_unbroken_since(epoch);
+        if current > epoch && in_time {
+            self.session.shared.requests.moved(id, current);
+        }
         let current = self.is_live() && in_time && self.session.write_error.is_none();
         if current
             && let Some(websocket) = self.link.websocket()

@@ -233,6 +233,7 @@ impl EventLoop {
                         self.writable.push(slot);
                     } else {
                         send.shared.drop_send(send.message.as_bytes().len());
+                        send.shared.requests.dropped(send.id);
                     }
                 }
                 Command::Sever { connection, epoch, route } => {
@@ -384,6 +385,7 @@ impl EventLoop {
             self.look_at_rotation(slot);
         }
         let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
+        connection.leave_if_idle(&mut self.desk);
         if connection.must_read() {
             self.ready.push(slot);
         }

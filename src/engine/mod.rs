@@ -20,6 +20,6 @@ mod token;
 
 pub(crate) use command::{Command, CommandSender, Send};
 pub use event_loop::EventLoop;
-pub(crate) use plan::{NewConnection, Plan, Providers, RotationPlan, UrlSource};
+pub(crate) use plan::{NewConnection, Plan, Providers, ReplyId, RotationPlan, UrlSource};
 pub(crate) use resolver::Resolver;
 pub use runner::{Engine, EngineBuilder};

@@ -18,6 +18,7 @@ use crate::metrics::PipelineStats;
 use crate::passive_ping::PassivePingDetector;
 use crate::pipeline::{OutletMaker, Pipeline};
 use crate::reconnect::ReconnectionStrategy;
+use crate::requests::RequestId;
 use crate::state::Shared;
 use crate::subscriptions::Batches;
 use crate::transport::{Dialer, SocketOptions, Target, TlsConnector};
@@ -55,7 +56,11 @@ pub(crate) struct Plan {
     pub(crate) rotation: RotationPlan,
     pub(crate) batches: Option<Batches>,
     pub(crate) connection_limit: Option<ConnectionLimit>,
+    pub(crate) reply_id: Option<ReplyId>,
 }
+
+/// Finds the id in a raw message that is a reply.
+pub(crate) type ReplyId = Box<dyn Fn(&WsMessage<'_>) -> Option<RequestId> + Send + Sync>;
 
 /// When a client moves to a new connection by itself.
 #[derive(Default)]

@@ -89,5 +89,5 @@ impl Rotation {
 }
 
 const LOST_MEANWHILE: &str = "the old connection was lost before the new one was live";
-/// How long both connections are kept for the sake of streams that are quiet.
-const LONGEST_OVERLAP: Duration = Duration::from_secs(5);
+/// How long both connections are kept for the sake of streams that are quiet, and the old one for replies.
+pub(super) const LONGEST_OVERLAP: Duration = Duration::from_secs(5);

@@ -193,6 +193,9 @@ impl Session {
             self.note_message(time.returned);
             return self.shared.counters.passive_pings_answered.add(1);
         }
+        if self.take_reply(message) {
+            return;
+        }
         if let Some(notice) = &self.plan.rotation.notice {
             // One that panics has announced nothing.
             self.wants_rotation |= catch_unwind(AssertUnwindSafe(|| notice(message))).unwrap_or(false);
@@ -229,6 +232,25 @@ impl Session {
             }
             Ok(AuthVerdict::Rejected(why)) => self.verdict = Some(DisconnectReason::AuthRejected(why)),
             Err(_) => self.verdict = Some(DisconnectReason::Provider("auth provider panicked".to_owned())),
+        }
+        true
+    }
+
+    /// Gives a reply to whoever made the request; true where it is one.
+    fn take_reply(&mut self, message: &WsMessage<'_>) -> bool {
+        let Some(reply_id) = &self.plan.reply_id else { return false };
+        // One that panics has found no id: the message goes on to the router.
+        let found = catch_unwind(AssertUnwindSafe(|| reply_id(message))).unwrap_or_else(|_| {
+            self.shared.counters.raw_panics.add(1);
+            None
+        });
+        let Some(id) = found else { return false };
+        let counters = &self.shared.counters;
+        let wanted = self.shared.requests.reply(&id, self.lifecycle.epoch(), message);
+        if wanted {
+            counters.replies.add(1)
+        } else {
+            counters.replies_unmatched.add(1)
         }
         true
     }
@@ -368,8 +390,13 @@ impl Session {
         // First the state, or a handler that answers `Live` could be told that nothing is live.
         self.publish_state();
         self.pipeline.event(&event);
+        let over = if let ConnectionEvent::Lost { epoch, .. } = &event { Some(*epoch) } else { None };
         if self.speaks() {
             self.shared.report(|| ClientEvent::Connection(event));
+        }
+        // Whoever hears of it finds the state that it tells of.
+        if let Some(epoch) = over {
+            self.shared.requests.lost(epoch);
         }
     }
 
@@ -417,6 +444,7 @@ impl Session {
     /// A queued message will not be sent.
     pub(super) fn drop_send(&mut self, id: SendId, payload_bytes: usize) {
         self.shared.drop_send(payload_bytes);
+        self.shared.requests.dropped(id);
         self.settled.settle(id, false);
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct ConnectionCounters {
     pub(crate) providers_abandoned: Counter,
     pub(crate) reconnects: Counter,
     pub(crate) rotations: Counter,
+    pub(crate) replies: Counter,
+    pub(crate) replies_unmatched: Counter,
     pub(crate) messages_received: Counter,
     pub(crate) bytes_received: Counter,
     pub(crate) messages_sent: Counter,
@@ -161,6 +163,10 @@ pub struct Metrics {
     pub reconnect_count: u64,
     /// Moves to a new connection without a hole.
     pub rotations: u64,
+    /// Replies that came to requests.
+    pub replies: u64,
+    /// Replies that nobody waited for (any more); they went nowhere.
+    pub replies_unmatched: u64,
     /// Complete data messages that arrived; control frames are not among them.
     pub messages_received: u64,
     /// Bytes read from the socket, TLS and framing included.
@@ -228,6 +234,8 @@ impl Metrics {
             providers_abandoned: connection.providers_abandoned.get(),
             reconnect_count: connection.reconnects.get(),
             rotations: connection.rotations.get(),
+            replies: connection.replies.get(),
+            replies_unmatched: connection.replies_unmatched.get(),
             messages_received: connection.messages_received.get(),
             bytes_received: connection.bytes_received.get(),
             messages_sent: connection.messages_sent.get(),

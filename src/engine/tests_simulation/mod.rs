@@ -204,6 +204,7 @@ impl World {
             rotation: RotationPlan::default(),
             batches: None,
             connection_limit: None,
+            reply_id: None,
         };
         let lifecycle = Lifecycle::start(now, settings, strategy, first_dial);
         let session = Session::new(shared, lifecycle, pipeline, Arc::new(plan), 0);
