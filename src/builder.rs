@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::auth::AuthProvider;
 use crate::config::{Liveness, Settings};
 use crate::engine::{Engine, ReplyId, RotationPlan, UrlSource};
+use crate::engine_group::EngineGroup;
 use crate::error::Result;
 use crate::headers::HeaderProvider;
 use crate::limits::{ConnectionLimit, MessageLimit};
@@ -390,6 +391,12 @@ impl<U, R> ClientBuilder<U, R> {
     /// Runs the client on this engine; without one it gets an engine of its own, unpinned and adaptive.
     pub fn engine(mut self, engine: &Engine) -> Self {
         self.options.engine = Some(engine.clone());
+        self
+    }
+
+    /// Runs the client on that engine of the group which has the fewest.
+    pub fn engine_group(mut self, group: &EngineGroup) -> Self {
+        self.options.engine = Some(group.place(&self.options.shared));
         self
     }
 

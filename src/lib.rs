@@ -57,7 +57,7 @@
 //! | move to a new connection without a hole | [`Client::rotate`], [`ClientBuilder::max_age`] |
 //! | read one feed over several connections | [`FeedArbiter`] |
 //! | stop without losing anything | [`Client::shutdown`], [`ShutdownReport`], [`CtrlC`] |
-//! | decide what runs where | [`CorePlan`], [`Engine`], [`EngineBuilder::lanes`], [`HandlerThread`], [`ThreadOptions`], [`IdleStrategy`] |
+//! | decide what runs where | [`CorePlan`], [`Engine`], [`EngineGroup`], [`EngineBuilder::lanes`], [`HandlerThread`], [`ThreadOptions`], [`IdleStrategy`] |
 //! | run the loop beside your own work | [`EventLoop`] |
 //! | bound a queue, hear of staleness | [`RouteOptions`], [`Overflow`], [`Staleness`] |
 //! | pull messages yourself | [`Routing::receiver`], [`RouteReceiver`] |
@@ -118,6 +118,7 @@ mod core_plan;
 mod cpu;
 mod ctrl_c;
 mod engine;
+mod engine_group;
 mod error;
 mod event;
 #[cfg(any(test, fuzzing))]
@@ -170,6 +171,7 @@ pub use client::{Client, Events, ShutdownReport};
 pub use core_plan::{CorePlan, PlanWarning};
 pub use ctrl_c::CtrlC;
 pub use engine::{Engine, EngineBuilder, EventLoop};
+pub use engine_group::EngineGroup;
 pub use error::{DisconnectReason, HyperSocketError, Result};
 pub use event::{ClientEvent, ConnectionEvent, Staleness};
 pub use handler::{Arrival, Delivery, MessageHandler};

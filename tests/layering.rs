@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     // The three parts of a connection: when, what and how. They never name each other; `engine` introduces them.
     &["lifecycle", "pipeline", "transport"],
     &["engine"],
-    &["core_plan", "sender", "venue_profile"],
+    &["core_plan", "engine_group", "sender", "venue_profile"],
     &["client", "routing", "sources"],
     // What users meet first; `guide` is text alone, and `fuzzing` and `internals` what fuzz targets and benches meet.
     &["builder", "ctrl_c", "fuzzing", "guide", "internals", "manager"],

@@ -86,7 +86,7 @@ fn ids_can_be_texts_and_one_id_waits_once() {
     let given_up = client.begin_request("ask", "a-1", PATIENCE).expect("it is live");
     drop(given_up);
     session.send_text("reply a-1 late");
-    client.begin_request("ask", 2_u64, PATIENCE).expect("it is live");
+    drop(client.begin_request("ask", 2_u64, PATIENCE).expect("it is live"));
     let pending = client.begin_request("ask", 3_u64, PATIENCE).expect("it is live");
     session.send_text("reply 3");
     pending.wait().expect("a reply");
