@@ -290,10 +290,23 @@ impl Shared {
 
     /// Tells whoever listens; `event` is only made where there is room for it.
     pub(crate) fn report(&self, event: impl FnOnce() -> ClientEvent) {
+        self.report_within(0, event);
+    }
+
+    /// The same for what one bad message brings about: a flood of those leaves room for what becomes of the connection.
+    pub(crate) fn report_fault(&self, event: impl FnOnce() -> ClientEvent) {
+        self.report_within(EVENTS_BOUND / 4, event);
+    }
+
+    fn report_within(&self, kept_free: usize, event: impl FnOnce() -> ClientEvent) {
         // The receivers live as long as the senders do, or nobody wants to know.
         match &*lock(&self.tap) {
-            Some(tap) if tap.queue.len() < TAP_BOUND => drop(tap.queue.send((Arc::clone(&tap.name), event()))),
-            None if self.events.0.len() < EVENTS_BOUND => drop(self.events.0.send(event())),
+            Some(tap) if tap.queue.len() + kept_free < TAP_BOUND => {
+                let _ = tap.queue.send((Arc::clone(&tap.name), event()));
+            }
+            None if self.events.0.len() + kept_free < EVENTS_BOUND => {
+                let _ = self.events.0.send(event());
+            }
             _ => self.counters.events_dropped.add_shared(1),
         }
     }
@@ -377,5 +390,10 @@ mod tests {
             shared.report(|| ClientEvent::ParseFailed { error: String::new() });
         }
         assert_eq!((shared.events().len(), shared.counters.events_dropped.get()), (EVENTS_BOUND, 7));
+        let flooded = Shared::new();
+        for _ in 0..EVENTS_BOUND {
+            flooded.report_fault(|| ClientEvent::ParseFailed { error: String::new() });
+        }
+        assert_eq!(flooded.events().len(), EVENTS_BOUND * 3 / 4, "what becomes of the connection has room");
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use hypersockets::simulator::{Ending, Session, UpgradeFault, Venue};
+use hypersockets::simulator::{Ending, Session, SessionFault, UpgradeFault, Venue};
 use hypersockets::{
     Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, Engine, HasRouter, HasUrl,
     HyperSocketError, MessageRouter, RouteOptions, Sequence, WsMessage,
 };
-use support::lines::{Lines, PATIENCE, next_session, recorder, soon};
+use support::lines::{Lines, PATIENCE, next_session, recorder, soon, trusting};
 use support::numbered::{Note, Noter, Number, Numbered, Pump, Spare, assert_unbroken, noter, until_number};
 
 const STREAMS: u64 = 3;
@@ -30,6 +30,7 @@ fn builder(
     let (noters, notes): (Vec<Noter>, Vec<_>) = (0..STREAMS).map(|_| noter()).unzip();
     let builder = hypersockets::builder()
         .url(venue.url())
+        .tls(trusting(venue))
         .router(Numbered, |mut routing| {
             for (stream, noter) in (1..).zip(noters) {
                 routing = routing.handler_with(stream, noter, options());
@@ -163,7 +164,10 @@ fn numbers_that_count_per_connection_are_refused() {
 
 /// A client, its venue, its first session and the notes of stream 1, which has had the numbers 1 to 3.
 fn begun() -> (Client, Arc<Venue>, Session, Receiver<Note>) {
-    let venue = venue();
+    begun_at(venue())
+}
+
+fn begun_at(venue: Arc<Venue>) -> (Client, Arc<Venue>, Session, Receiver<Note>) {
     let (builder, mut notes) = builder(&venue, RouteOptions::new);
     let client = builder.build().expect("the venue accepts");
     let session = next_session(&venue);
@@ -331,4 +335,53 @@ fn what_is_sent_goes_out_once_whichever_connection_it_is_by_then() {
     orders.sort();
     orders.dedup();
     assert_eq!((orders.len(), venue.received().len()), (EACH, EACH));
+}
+
+/// For every fault, over `ws` and over `wss`: a client amid a rotation, with both connections live, the old and the new.
+fn for_each_fault(check: impl Fn(SessionFault, Client, [Session; 2], Receiver<Note>)) {
+    for fault in SessionFault::ALL {
+        for venue in [Venue::scripted(), Venue::scripted().tls()] {
+            eprintln!("{fault:?}");
+            let (client, venue, old, notes) = begun_at(Arc::new(venue.start().expect("a free port")));
+            client.rotate().expect("it is live");
+            let new = next_session(&venue);
+            new.send_ping("are you there");
+            new.await_pong(PATIENCE).expect("it is live");
+            check(*fault, client, [old, new], notes);
+        }
+    }
+}
+
+#[test]
+fn whatever_the_venue_does_wrong_on_the_old_connection_the_new_one_goes_on() {
+    for_each_fault(|fault, client, [old, new], notes| {
+        old.commit(fault);
+        (3..=5).for_each(|number| new.send_text(format!("1 {number}")));
+        let seen = until_number(&notes, 5);
+        assert_eq!(numbers(&seen), [4, 5], "{fault:?}");
+        assert_eq!(outcome(&client), ClientEvent::Connection(ConnectionEvent::Rotated { epoch: 2 }), "{fault:?}");
+        assert!(!seen.iter().any(|note| matches!(note, Note::Event(ConnectionEvent::Gap { .. }))), "{fault:?}");
+    });
+}
+
+#[test]
+fn whatever_the_venue_does_wrong_on_the_new_connection_the_old_one_goes_on() {
+    for_each_fault(|fault, client, [old, new], notes| {
+        new.commit(fault);
+        (4..=5).for_each(|number| old.send_text(format!("1 {number}")));
+        assert_eq!(numbers(&until_number(&notes, 5)), [4, 5], "{fault:?}");
+        assert_eq!((client.state(), client.epoch()), (ClientState::Live, 1), "{fault:?}");
+    });
+}
+
+#[test]
+fn whatever_the_venue_answers_to_the_new_connection_the_client_stays_live() {
+    for fault in UpgradeFault::ALL {
+        let (client, venue, old, notes) = begun();
+        venue.plan_upgrade(*fault);
+        client.rotate().expect("it is live");
+        old.send_text("1 4");
+        assert_eq!(numbers(&until_number(&notes, 4)), [4], "{fault:?}");
+        assert_eq!((client.state(), client.epoch()), (ClientState::Live, 1), "{fault:?}");
+    }
 }

@@ -107,7 +107,7 @@ impl<M: 'static> GuardedHandler<M> {
     }
 
     fn tell(&self, error: String) {
-        self.shared.report(|| ClientEvent::HandlerFailed { route: self.stats.name.clone(), error });
+        self.shared.report_fault(|| ClientEvent::HandlerFailed { route: self.stats.name.clone(), error });
     }
 }
 

@@ -300,7 +300,7 @@ impl<R: MessageRouter> Site<R> {
         let route = &mut self.routes[found];
         route.event(&ConnectionEvent::Gap { stream, first, last });
         let route = route.stats.name.clone();
-        self.base.surroundings.shared.report(|| ClientEvent::RouteGap { route, stream, first, last });
+        self.base.surroundings.shared.report_fault(|| ClientEvent::RouteGap { route, stream, first, last });
     }
 
     /// Lets go on what need not wait for another line any more, each under a guard of its own.
@@ -429,7 +429,10 @@ impl<R: MessageRouter> Site<R> {
         let Route { end, stats } = &mut self.routes[found];
         if many && !stats.is_of_lane(self.lane) {
             if self.counters.lane_violations.get() == 0 {
-                self.base.surroundings.shared.report(|| ClientEvent::RouteOnTwoLanes { route: stats.name.clone() });
+                self.base
+                    .surroundings
+                    .shared
+                    .report_fault(|| ClientEvent::RouteOnTwoLanes { route: stats.name.clone() });
             }
             self.counters.lane_violations.add(1);
         }
@@ -479,7 +482,7 @@ impl<R: MessageRouter> Site<R> {
     }
 
     fn report(&self, event: impl FnOnce() -> ClientEvent) {
-        self.base.surroundings.shared.report(event);
+        self.base.surroundings.shared.report_fault(event);
     }
 }
 

@@ -264,7 +264,7 @@ impl<T> Splice<T> {
         let verdict = if self.lines.len() > 1 || !stream.held.is_empty() {
             judge_one_of_several(stream, &self.lines, line, sequence, now_ns)
         } else {
-            judge_only(stream, line, sequence, now_ns)
+            judge_only(stream, &self.lines, line, sequence, now_ns)
         };
         if let Some(watch) = &mut self.watch {
             note_coverage(stream, watch, verdict);
@@ -338,7 +338,7 @@ impl<T> Splice<T> {
 }
 
 /// The only line: everything goes on, but what an earlier line had brought before it.
-fn judge_only<T>(stream: &mut Stream<T>, line: u8, sequence: Sequence, now_ns: u64) -> Verdict {
+fn judge_only<T>(stream: &mut Stream<T>, lines: &[Line], line: u8, sequence: Sequence, now_ns: u64) -> Verdict {
     let before = stream.view(line);
     let anew = stream.show(line, sequence, now_ns);
     if let Some(last) = stream.last
@@ -347,8 +347,9 @@ fn judge_only<T>(stream: &mut Stream<T>, line: u8, sequence: Sequence, now_ns: u
         && !(before.shown && before.last >= last)
         && now_ns.saturating_sub(stream.passed_ns) < ANEW_AFTER_NS
     {
-        return Verdict::Repeat;
+        return repeat(lines, line, None);
     }
+    count_pass(stream, lines, line, sequence.first, sequence.last);
     let hole = if anew { None } else { stream.hole_before(sequence.stream, sequence.first) };
     stream.passed(sequence.last, now_ns, false);
     Verdict::Pass(hole)
