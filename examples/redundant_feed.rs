@@ -62,7 +62,7 @@ impl MessageHandler<Trade> for Checker {
         match event {
             ConnectionEvent::Gap { first, last, .. } => self.missing += last - first + 1,
             ConnectionEvent::Lost { reason, .. } if *reason != DisconnectReason::Shutdown => {
-                println!("both lines are down: {reason}")
+                println!("both lines are down: {reason}");
             }
             _ => {}
         }

@@ -14,7 +14,7 @@ use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::lifecycle::FirstDial;
 use crate::metrics::{BesideRoutes, Latency, LatencyReport, LineStats, Metrics, PipelineStats};
 use crate::own_thread;
-use crate::pipeline::{HandlerThreads, MOST_LINES, Started, Surroundings, Told, Troubles, feed_of_lines};
+use crate::pipeline::{HandlerThreads, MOST_LINES, Started, Surroundings, Told, Troubles, Unnumbered, feed_of_lines};
 use crate::router::MessageRouter;
 use crate::routing::Routing;
 use crate::sender::Sender;
@@ -451,7 +451,7 @@ impl<R> fmt::Debug for FeedArbiterBuilder<R> {
 }
 
 /// Closes all lines for good where a route has messages without a sequence.
-fn refusal(senders: Vec<Sender>) -> Box<dyn Fn(&str) + Send + Sync> {
+fn refusal(senders: Vec<Sender>) -> Unnumbered {
     Box::new(move |route| {
         let why = format!(
             "route {route} has messages without a sequence, so nobody could tell which of them were handled already; \

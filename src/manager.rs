@@ -15,7 +15,7 @@ use crate::event::ClientEvent;
 use crate::ids::SendId;
 use crate::message::WsMessage;
 use crate::own_thread;
-use crate::state::{ClientState, Tap};
+use crate::state::{ClientState, NamedEvent, Tap};
 use crate::sync::lock;
 
 /// Holds clients by name, knows which are down, and shuts all of them down together. Cheap to clone; all clones are one.
@@ -28,7 +28,7 @@ struct Roof {
     shutdown_flag: Arc<AtomicBool>,
     halted_flag: Arc<AtomicBool>,
     clients: Mutex<BTreeMap<String, Client>>,
-    events: (Sender<(Arc<str>, ClientEvent)>, Receiver<(Arc<str>, ClientEvent)>),
+    events: (Sender<NamedEvent>, Receiver<NamedEvent>),
 }
 
 impl ClientManager {
@@ -164,7 +164,7 @@ impl fmt::Debug for ClientManager {
 /// The events of a manager's clients; see [`ClientManager::events`].
 #[derive(Debug, Clone)]
 pub struct ManagerEvents {
-    queue: Receiver<(Arc<str>, ClientEvent)>,
+    queue: Receiver<NamedEvent>,
 }
 
 impl ManagerEvents {

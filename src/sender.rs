@@ -196,7 +196,7 @@ impl Sender {
 }
 
 /// In which session a message may go out, and what it is to its sender.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Terms<'a> {
     epoch: u64,
     /// Not in an epoch either that has followed without a hole.

@@ -49,8 +49,11 @@ impl ClientState {
 #[derive(Debug)]
 pub(crate) struct Tap {
     pub(crate) name: Arc<str>,
-    pub(crate) queue: Sender<(Arc<str>, ClientEvent)>,
+    pub(crate) queue: Sender<NamedEvent>,
 }
+
+/// An event with the name of the client that it is of.
+pub(crate) type NamedEvent = (Arc<str>, ClientEvent);
 
 /// See the module. One per client, over all its connections.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ mod support {
     pub(crate) mod lines;
 }
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hypersockets::simulator::{Ending, Venue};
 use hypersockets::{Client, ClientEvent, Engine, ExponentialBackoff, ReconnectionStrategy, RouteOptions};
@@ -76,5 +76,45 @@ fn the_default_strategy_makes_few_attempts_and_is_back_soon() {
         }
         assert!(dials.len() - 1 <= 15, "while the venue is down: {dials:?}");
         assert!(dials.last().is_some_and(|at| *at <= DOWN + Duration::from_secs(35)), "after its return: {dials:?}");
+    }
+}
+
+/// The storm itself, as long as it takes: `cargo test --release --test faults_storm -- --ignored`.
+#[test]
+#[ignore = "a minute"]
+fn twenty_clients_that_lose_one_server_for_twenty_seconds_come_back_by_the_default_strategy() {
+    const DOWN: Duration = Duration::from_secs(20);
+    const BACK: Duration = Duration::from_secs(35);
+    let venue = Venue::scripted().start().expect("a free port");
+    let engine = Engine::builder().start().expect("a thread");
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let builder = hypersockets::builder()
+                .url(venue.url())
+                .router(Lines, |routing| routing.default_handler_with(recorder().0, RouteOptions::new().inline()));
+            builder.engine(&engine).build().expect("the venue accepts")
+        })
+        .collect();
+    let begun = Instant::now();
+    venue.stop(Ending::Rst);
+    let mut dials = vec![Vec::new(); CLIENTS];
+    while begun.elapsed() < DOWN {
+        for (client, dials) in clients.iter().zip(&mut dials) {
+            while let Some(event) = client.events().next_timeout(Duration::from_millis(1)) {
+                if let ClientEvent::DialFailed { retry_in, .. } = event {
+                    dials.push((begun.elapsed(), retry_in));
+                }
+            }
+        }
+    }
+    venue.restart().expect("the port is still ours");
+    for client in &clients {
+        client.wait_live(BACK.saturating_sub(begun.elapsed() - DOWN)).expect("all are live within 35 s of its return");
+    }
+    for dials in &dials {
+        let in_ten = dials.iter().filter(|(at, _)| *at <= Duration::from_secs(10)).count();
+        assert!(in_ten <= 15, "{dials:?}");
+        let waits: Vec<_> = dials.iter().map(|(_, wait)| wait.as_secs_f64()).collect();
+        assert!(waits.windows(2).all(|pair| pair[1] >= 1.5 * pair[0]), "{waits:?}");
     }
 }

@@ -247,11 +247,8 @@ impl Session {
         let Some(id) = found else { return false };
         let counters = &self.shared.counters;
         let wanted = self.shared.requests.reply(&id, self.lifecycle.epoch(), message);
-        if wanted {
-            counters.replies.add(1)
-        } else {
-            counters.replies_unmatched.add(1)
-        }
+        let counter = if wanted { &counters.replies } else { &counters.replies_unmatched };
+        counter.add(1);
         true
     }
 

@@ -32,7 +32,9 @@ use crate::metrics::RouteStats;
 
 pub(crate) use lanes::LanePool;
 pub(crate) use lines::{CoverageBoard, LineChange, MOST_LINES, Told, Troubles, feed_of_lines, feed_of_two};
-pub(crate) use plan::{OutletMaker, Placement, PlannedEnd, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings};
+pub(crate) use plan::{
+    OutletMaker, Placement, PlannedEnd, RoutePlan, RoutingPlan, StartRoutes, Started, Surroundings, Unnumbered,
+};
 pub use queue::Overflow;
 pub(crate) use queue::QueuePolicy;
 pub(crate) use receiver::receiver;

@@ -94,13 +94,16 @@ pub(crate) struct Surroundings {
     /// Ends the session of this epoch, for the sake of this route.
     pub(crate) sever: Sever,
     /// Hears of the first route that had a message without a sequence.
-    pub(crate) unnumbered: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    pub(crate) unnumbered: Option<Unnumbered>,
     /// How long a message waits for another line to fill the hole before it.
     pub(crate) hold: Duration,
 }
 
 /// Makes a way back to the socket.
 pub(crate) type OutletMaker = Arc<dyn Fn() -> Box<dyn Outlet + Send> + Send + Sync>;
+
+/// Takes the name of the route.
+pub(crate) type Unnumbered = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Takes the epoch, and the name of the route.
 pub(crate) type Sever = Box<dyn Fn(u64, &str) + Send + Sync>;
