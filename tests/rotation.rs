@@ -11,8 +11,8 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use hypersockets::simulator::{Ending, Session, SessionFault, UpgradeFault, Venue};
 use hypersockets::{
-    Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, Engine, HasRouter, HasUrl,
-    HyperSocketError, MessageRouter, RouteOptions, Sequence, WsMessage,
+    AuthProvider, Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, Engine,
+    HasRouter, HasUrl, HyperSocketError, MessageRouter, RouteOptions, Sequence, WsMessage,
 };
 use support::lines::{Lines, PATIENCE, next_session, recorder, soon, trusting};
 use support::numbered::{Note, Noter, Number, Numbered, Pump, Spare, assert_unbroken, noter, until_number};
@@ -384,4 +384,47 @@ fn whatever_the_venue_answers_to_the_new_connection_the_client_stays_live() {
         assert_eq!(numbers(&until_number(&notes, 4)), [4], "{fault:?}");
         assert_eq!((client.state(), client.epoch()), (ClientState::Live, 1), "{fault:?}");
     }
+}
+
+#[test]
+fn the_new_connection_is_authenticated_and_subscribed_before_the_old_one_goes() {
+    struct Login;
+
+    impl AuthProvider for Login {
+        fn get_auth_message(&self) -> hypersockets::Result<Option<WsMessage<'_>>> {
+            Ok(Some(WsMessage::text("login")))
+        }
+
+        fn validate_auth_response(&self, response: &WsMessage<'_>) -> hypersockets::Result<bool> {
+            Ok(response.as_text() == Some("welcome"))
+        }
+    }
+
+    #[track_caller]
+    fn welcome(session: &Session) {
+        assert_eq!(session.await_text(PATIENCE).expect("a text"), "login");
+        session.send_text("welcome");
+        assert_eq!(session.await_text(PATIENCE).expect("a text"), "subscribe");
+    }
+
+    let venue = venue();
+    let (builder, notes) = builder(&venue, RouteOptions::new);
+    let client = builder.auth(Login).subscription("subscribe").start().expect("a thread");
+    let old = next_session(&venue);
+    welcome(&old);
+    old.send_text("1 1");
+    until_number(&notes[0], 1);
+    client.rotate().expect("it is live");
+    let new = next_session(&venue);
+    // Market data before the answer is put into its place, too: 3 waits for the 2 of the old one.
+    new.send_text("1 3");
+    new.send_ping("are you there");
+    new.await_pong(PATIENCE).expect("it has read that");
+    old.send_text("1 2");
+    assert_eq!(numbers(&until_number(&notes[0], 3)), [2, 3]);
+    welcome(&new);
+    new.send_text("1 4");
+    assert_eq!(outcome(&client), ClientEvent::Connection(ConnectionEvent::Rotated { epoch: 2 }));
+    assert_eq!(numbers(&until_number(&notes[0], 4)), [4]);
+    old.await_end(PATIENCE).expect("it was closed");
 }

@@ -40,7 +40,7 @@ impl CorePlan {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidConfig`](HyperSocketError::InvalidConfig) with line, column, and what is wrong there.
+    /// [`InvalidConfig`](crate::HyperSocketError::InvalidConfig) with line, column, and what is wrong there.
     pub fn from_toml(text: &str) -> Result<Self> {
         toml_file::read(text, read)
     }
@@ -48,8 +48,8 @@ impl CorePlan {
     /// Reads a plan from a TOML file, as [`from_toml`](Self::from_toml) does.
     ///
     /// # Errors
-    /// [`InvalidConfig`](HyperSocketError::InvalidConfig) with file, line, column, and what is wrong there;
-    /// [`Io`](HyperSocketError::Io) where the file cannot be read.
+    /// [`InvalidConfig`](crate::HyperSocketError::InvalidConfig) with file, line, column, and what is wrong there;
+    /// [`Io`](crate::HyperSocketError::Io) where the file cannot be read.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         toml_file::load(path.as_ref(), read)
     }

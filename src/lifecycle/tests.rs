@@ -325,6 +325,63 @@ fn shutdown_before_a_session_ends_at_once() {
     assert_eq!(story.input(Input::Shutdown), [Action::DropLink, Action::Finish { reason }]);
 }
 
+#[test]
+fn one_that_is_held_back_has_not_failed_and_dials_when_its_turn_comes() {
+    let mut story = Story::retrying();
+    let until = story.now + secs(500);
+    assert_eq!(story.input(Input::HeldBack { attempt: 1, until }), []);
+    assert!(!story.lifecycle.has_dialed());
+    assert_eq!(story.wait(secs(499)), []);
+    assert!(matches!(story.wait(secs(1))[..], [Action::Dial { attempt: 2, .. }]));
+    let failed = story.input(Input::DialFailed { attempt: 2, reason: DisconnectReason::Connect("refused".into()) });
+    assert_eq!(retry_in(&failed), secs(1), "the first failure");
+    assert!(story.lifecycle.has_dialed());
+}
+
+#[test]
+fn one_whose_only_dial_would_have_to_wait_for_long_says_so_but_later_dials_wait() {
+    let mut story = Story::with(quiet(), FixedDelay::new(secs(1), None), FirstDial::Once);
+    let until = story.now + secs(500);
+    let mut impatient = Story::with(quiet(), FixedDelay::new(secs(1), None), FirstDial::Once);
+    let refused = impatient.input(Input::HeldBack { attempt: 1, until: impatient.now + secs(500) });
+    assert_eq!(*finished(&refused), DisconnectReason::HeldBack(secs(500)));
+    story.go_live();
+    story.lose();
+    story.wait(secs(1));
+    assert_eq!(story.input(Input::HeldBack { attempt: 2, until }), []);
+}
+
+#[test]
+fn a_relief_goes_on_in_the_next_epoch_and_ends_at_its_first_failure_until_it_has_taken_over() {
+    let mut story = Story::retrying();
+    story.go_live();
+    let relieve = |story: &Story| {
+        let mut relief = Story { lifecycle: story.lifecycle.relief(story.now), now: story.now, attempt: 0 };
+        relief.drain();
+        relief.go_live();
+        assert_eq!(relief.lifecycle.epoch(), 2);
+        relief
+    };
+    let mut lost = relieve(&story);
+    assert_eq!(
+        *finished(&lost.input(Input::Disconnected(DisconnectReason::EndOfStream))),
+        DisconnectReason::EndOfStream
+    );
+    let mut taken_over = relieve(&story);
+    taken_over.lifecycle.take_over();
+    assert_eq!(taken_over.lose(), secs(1));
+}
+
+#[test]
+fn what_was_replaced_is_dialed_at_once_and_what_is_given_up_never() {
+    let mut story = Story::with(quiet(), NeverReconnect, FirstDial::Retry);
+    story.go_live();
+    assert_eq!(retry_in(&story.input(Input::Disconnected(DisconnectReason::Replaced))), Duration::ZERO);
+    assert!(matches!(story.wait(Duration::ZERO)[..], [Action::Dial { .. }]));
+    let reason = DisconnectReason::NotSpliced("no numbers".into());
+    assert_eq!(*finished(&story.input(Input::GiveUp(reason.clone()))), reason);
+}
+
 fn reason(random: &mut Random) -> DisconnectReason {
     match random.below(8) {
         0 => DisconnectReason::UpgradeRejected { status: 401, retry_after: None },
@@ -349,6 +406,8 @@ fn input(random: &mut Random, phase: &Phase, attempt: u64) -> Input {
             _ => Input::Received,
         },
         (_, 1) if random.below(10) == 0 => Input::Shutdown,
+        (_, 1) if random.below(30) == 0 => Input::GiveUp(reason(random)),
+        (Phase::Dialing { deadline }, 1) => Input::HeldBack { attempt, until: *deadline + secs(random.below(9)) },
         (Phase::Dialing { .. }, 2) => Input::DialFailed { attempt, reason: reason(random) },
         (Phase::Dialing { .. }, _) => Input::Connected { attempt, tls: random.below(2) == 0 },
         (Phase::Backoff { .. } | Phase::Closed, _) => Input::Received,
@@ -411,7 +470,11 @@ fn walk(seed: u64) {
         },
         ..Settings::default()
     };
-    let first_dial = if random.below(2) == 0 { FirstDial::Once } else { FirstDial::Retry };
+    let first_dial = match random.below(5) {
+        0 => FirstDial::Relief,
+        1 | 2 => FirstDial::Once,
+        _ => FirstDial::Retry,
+    };
     let max_attempts = (random.below(2) == 0).then_some(3);
     let strategy = ExponentialBackoff::new(secs(1), secs(60), max_attempts).jitter(0.1);
     let mut now = Instant::now();

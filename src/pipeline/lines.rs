@@ -155,10 +155,8 @@ impl Feed {
 
     /// The venue has been asked, and what it says next may be what the other lines lack.
     fn line_is_coming(&mut self, line: u8) {
-        if self.told.is_some() {
-            self.coming.push(line);
-            self.join(line);
-        }
+        self.coming.push(line);
+        self.join(line);
     }
 
     fn line_is_live(&mut self, line: u8) {
@@ -182,12 +180,13 @@ impl Feed {
         if !self.up.is_empty() || !(was_up || self.loss.is_some()) {
             return;
         }
-        if self.coming.is_empty() || *reason == DisconnectReason::Shutdown {
-            return self.lose(reason);
+        match &self.told {
+            // One that is about to be live goes on where this one has ended.
+            Some(Told { hold_ns, .. }) if !self.coming.is_empty() && *reason != DisconnectReason::Shutdown => {
+                self.loss.get_or_insert((reason.clone(), clock::stamp_ns().saturating_add(*hold_ns)));
+            }
+            _ => self.lose(reason),
         }
-        // One that is about to be live goes on where this one has ended.
-        let hold_ns = self.told.as_ref().map_or(0, |told| told.hold_ns);
-        self.loss.get_or_insert((reason.clone(), clock::stamp_ns().saturating_add(hold_ns)));
     }
 
     /// The feed is lost.
