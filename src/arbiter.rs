@@ -132,9 +132,11 @@ impl FeedArbiter {
         found.map(|line| line.client.clone()).ok_or_else(|| HyperSocketError::UnknownClient(name.to_owned()))
     }
 
-    /// What was parsed and handled, over all lines. What is counted per connection is 0 here: see [`line`](Self::line).
+    /// All counters, over all lines.
     pub fn metrics(&self) -> Metrics {
-        Metrics::read(&self.feed.shared.counters, &self.feed.stats, clock::stamp_ns())
+        let mut metrics = Metrics::read(&self.feed.shared.counters, &self.feed.stats, clock::stamp_ns());
+        self.feed.lines.iter().for_each(|line| metrics.add_connection(&line.client.metrics()));
+        metrics
     }
 
     /// How long messages took, stage by stage, where a line was built with

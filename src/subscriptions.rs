@@ -12,7 +12,6 @@ use crate::router::SubscriptionReply;
 
 /// A subscription with a name, for [`Client::subscribe`](crate::Client::subscribe) or the builder's
 /// [`subscription`](crate::ClientBuilder::subscription).
-#[derive(Debug)]
 #[must_use = "a subscription counts only where it is given to a client"]
 pub struct Subscription {
     /// Empty for one that was given without a name.
@@ -38,6 +37,13 @@ impl Subscription {
     pub fn unsubscribe_first(mut self) -> Self {
         self.unsubscribe_first = true;
         self
+    }
+}
+
+impl fmt::Debug for Subscription {
+    /// Not its messages: they may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -117,6 +117,8 @@ fn assert_two_lossy_lines(lines: [ClientBuilder<HasUrl, NoRouter>; 2], venues: V
     }
     let reports = feed.lines();
     assert!(reports.iter().all(|line| line.wins > 0 && line.repeats > 0 && line.filled > 0), "{reports:?}");
+    let metrics = feed.metrics();
+    assert!(metrics.messages_received > metrics.messages_handled && metrics.dials > 4, "{metrics:?}");
     assert!((reports.iter().map(|line| line.share).sum::<f64>() - 1.0).abs() < 1e-9);
     assert!(reports.iter().any(|line| feed.line(&line.name).is_ok_and(|client| client.metrics().reconnect_count > 2)));
     let report = feed.shutdown().expect("not on a thread of an engine");

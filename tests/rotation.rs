@@ -230,6 +230,8 @@ fn should_the_old_connection_die_while_both_are_there_the_new_one_goes_on_and_sa
 #[test]
 fn should_the_old_connection_die_before_the_new_one_is_live_it_is_an_ordinary_loss() {
     let (client, venue, session, notes) = begun();
+    let sent = client.send("order").expect("it is live");
+    assert_eq!(session.await_text(PATIENCE).expect("a text"), "order");
     venue.plan_upgrade(UpgradeFault::Silence);
     client.rotate().expect("it is live");
     while venue.connections_accepted() < 2 {
@@ -241,6 +243,11 @@ fn should_the_old_connection_die_before_the_new_one_is_live_it_is_an_ordinary_lo
     again.send_text("1 9");
     let seen = until_number(&notes, 9);
     assert!(seen.contains(&Note::Event(ConnectionEvent::Live { epoch: 2 })) && numbers(&seen) == [9], "{seen:?}");
+    let lost = seen.iter().find_map(|note| match note {
+        Note::Event(ConnectionEvent::Lost { written_through, .. }) => Some(*written_through),
+        _ => None,
+    });
+    assert_eq!(lost, Some(Some(sent)), "what had left is told");
     // The connection that was to take over is gone, too.
     client.shutdown().expect("it ends");
 }

@@ -143,8 +143,10 @@ impl Connection {
 
     /// Takes over from `before`, of whose client it is the connection from now on.
     pub(super) fn take_over(&mut self, before: &mut Self, desk: &mut Desk) {
-        // There is nothing in there but what the peer has not read for as long as a rotation may take.
-        before.session.drop_unwritten(&mut before.out);
+        if before.out.holds_sends() {
+            // The peer has not read them for as long as a rotation may take.
+            before.session.drop_unwritten(&mut before.out);
+        }
         if let Some(mut pipeline) = self.session.pipeline.take_inner() {
             pipeline.line(&LineChange::Left { line: before.session.line });
             pipeline.line(&LineChange::Unwatched);

@@ -159,12 +159,13 @@ impl EventLoop {
 
     /// Number of clients on this loop.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        let clients = self.connections.iter().flatten();
+        clients.filter(|connection| connection.session().role == Role::Current).count()
     }
 
     /// Whether there is no client on this loop.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len() == 0
     }
 
     pub(crate) fn sender(&self) -> &CommandSender {

@@ -254,4 +254,30 @@ impl Metrics {
             routes,
         }
     }
+
+    /// Adds what another connection of the same feed counts.
+    pub(crate) fn add_connection(&mut self, line: &Self) {
+        let sums: [fn(&mut Self) -> &mut u64; 16] = [
+            |m| &mut m.dials,
+            |m| &mut m.resolve_fallbacks,
+            |m| &mut m.providers_abandoned,
+            |m| &mut m.reconnect_count,
+            |m| &mut m.rotations,
+            |m| &mut m.replies,
+            |m| &mut m.replies_unmatched,
+            |m| &mut m.messages_received,
+            |m| &mut m.bytes_received,
+            |m| &mut m.messages_sent,
+            |m| &mut m.bytes_sent,
+            |m| &mut m.sends_dropped,
+            |m| &mut m.pings_answered,
+            |m| &mut m.passive_pings_answered,
+            |m| &mut m.auth_messages,
+            |m| &mut m.events_dropped,
+        ];
+        let mut line = line.clone();
+        for field in sums {
+            *field(self) += *field(&mut line);
+        }
+    }
 }

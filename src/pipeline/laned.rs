@@ -192,6 +192,10 @@ impl<R: MessageRouter> Pipeline for Laned<R> {
 
     fn stop(&mut self) {
         if !std::mem::replace(&mut self.stopped, true) {
+            // Each lane lets go what it holds; only the last stops the routes.
+            if self.look_at_ns.is_some() {
+                self.line(&LineChange::Lost);
+            }
             let all: Vec<_> = (0..self.open.len()).collect();
             self.meet(Meeting::Stop, &all);
         }

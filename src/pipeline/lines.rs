@@ -13,6 +13,7 @@ use crate::clock;
 use crate::error::DisconnectReason;
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Arrival, Outlet};
+use crate::ids::SendId;
 use crate::message::WsMessage;
 use crate::metrics::{LineStats, RouteStats};
 use crate::state::{ClientState, Shared};
@@ -170,7 +171,7 @@ impl Feed {
         self.join(line);
     }
 
-    fn line_is_gone(&mut self, line: u8, reason: &DisconnectReason) {
+    fn line_is_gone(&mut self, line: u8, reason: &DisconnectReason, written_through: Option<SendId>) {
         let was_up = self.up.contains(&line);
         self.up.retain(|&up| up != line);
         self.coming.retain(|&coming| coming != line);
@@ -180,21 +181,23 @@ impl Feed {
         if !self.up.is_empty() || !(was_up || self.loss.is_some()) {
             return;
         }
-        match &self.told {
+        // Of several clients, what each had sent is told to its own listeners.
+        let written_through = written_through.filter(|_| self.told.is_none());
+        match self.told.as_ref().map(|told| told.hold_ns) {
             // One that is about to be live goes on where this one has ended.
-            Some(Told { hold_ns, .. }) if !self.coming.is_empty() && *reason != DisconnectReason::Shutdown => {
-                self.loss.get_or_insert((reason.clone(), clock::stamp_ns().saturating_add(*hold_ns)));
+            Some(hold_ns) if !self.coming.is_empty() && *reason != DisconnectReason::Shutdown => {
+                self.loss.get_or_insert((reason.clone(), clock::stamp_ns().saturating_add(hold_ns)));
             }
-            _ => self.lose(reason),
+            _ => self.lose(reason, written_through),
         }
     }
 
     /// The feed is lost.
-    fn lose(&mut self, reason: &DisconnectReason) {
+    fn lose(&mut self, reason: &DisconnectReason, written_through: Option<SendId>) {
         let reason = self.loss.take().map_or_else(|| reason.clone(), |(reason, _)| reason);
         // Whether the others will come back is theirs to say.
         let closing = reason == DisconnectReason::Shutdown;
-        let event = ConnectionEvent::Lost { epoch: self.epoch, reason, written_through: None };
+        let event = ConnectionEvent::Lost { epoch: self.epoch, reason, written_through };
         self.tell(if closing { ClientState::Closing } else { ClientState::Connecting }, event);
         // The parse sites have forgotten all lines.
         for line in self.coming.clone() {
@@ -219,7 +222,7 @@ impl Pipeline for LineEnd {
     fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         let mut feed = lock(&self.feed);
         // What comes before the line is live belongs to the epoch that the feed is in, or would be.
-        arrival.epoch = feed.epoch + u64::from(feed.up.is_empty());
+        arrival.epoch = feed.epoch + u64::from(feed.up.is_empty() && feed.loss.is_none());
         if let Some(pipeline) = &mut feed.pipeline {
             pipeline.deliver(raw, arrival, outlet);
         }
@@ -229,7 +232,9 @@ impl Pipeline for LineEnd {
         let mut feed = lock(&self.feed);
         match event {
             ConnectionEvent::Live { .. } => feed.line_is_live(self.line),
-            ConnectionEvent::Lost { reason, .. } => feed.line_is_gone(self.line, reason),
+            ConnectionEvent::Lost { reason, written_through, .. } => {
+                feed.line_is_gone(self.line, reason, *written_through);
+            }
             other => {
                 if let Some(pipeline) = &mut feed.pipeline {
                     pipeline.event(other);
@@ -275,7 +280,7 @@ impl Pipeline for LineEnd {
             && now_ns >= *told_at_ns
         {
             let reason = reason.clone();
-            feed.lose(&reason);
+            feed.lose(&reason, None);
         }
         if let Some(pipeline) = &mut feed.pipeline {
             pipeline.release(now_ns);
@@ -288,7 +293,7 @@ impl Pipeline for LineEnd {
 
     fn troubled(&mut self, reason: &DisconnectReason) {
         let mut feed = lock(&self.feed);
-        feed.line_is_gone(self.line, reason);
+        feed.line_is_gone(self.line, reason, None);
         let told = feed.told.clone();
         drop(feed);
         if let Some(Told { shared, troubles, .. }) = told {

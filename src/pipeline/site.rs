@@ -306,6 +306,9 @@ impl<R: MessageRouter> Site<R> {
     /// Lets go on what need not wait for another line any more, each under a guard of its own.
     #[inline(never)]
     fn release_held(&mut self) {
+        if !self.splice.is_holding() {
+            return;
+        }
         let mut outlet = self.outlet.take().unwrap_or_else(|| (self.base.surroundings.outlet)());
         while let Some(((message, mut arrival), hole)) = self.splice.release() {
             self.parsed.push(message);
@@ -568,11 +571,9 @@ impl<R: MessageRouter> Pipeline for Site<R> {
     }
 
     fn release(&mut self, now_ns: u64) {
-        if self.splice.is_holding() {
-            self.splice.expire(now_ns);
-            self.release_held();
-            self.publish_coverage();
-        }
+        self.splice.expire(now_ns);
+        self.release_held();
+        self.publish_coverage();
     }
 
     fn drained(&mut self) {

@@ -36,7 +36,7 @@ impl Client {
             plan.routes.push((route, RoutePlan { end, limits: StaleLimits::default() }));
             all.push(seen);
         }
-        let Started { pipeline, threads, stats } = Box::new(plan).start(surroundings(), lanes).unwrap();
+        let Started { pipeline, threads, stats, .. } = Box::new(plan).start(surroundings(), lanes).unwrap();
         Self { pipeline, threads, stats, seen: all }
     }
 
