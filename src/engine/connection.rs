@@ -16,7 +16,7 @@ use super::offload::Job;
 use super::plan::{NewConnection, Prepared, UrlSource, Way};
 use super::resolver::Source;
 use super::rotation::LONGEST_OVERLAP;
-use super::session::{ReadTime, Role, Session};
+use super::session::{Role, Session};
 use super::stale::StaleWatch;
 use crate::clock;
 use crate::config::Limits;
@@ -327,7 +327,7 @@ impl Connection {
                 if self.session.plan.measure_latency {
                     trail.readable(desk.now_ns);
                 }
-                let mut time = ReadTime::new(self.session.shared.id, returned, trail, fill.kernel);
+                let mut time = self.session.read_time(returned, trail, fill.kernel);
                 let ending = open.advance(&mut self.session, &mut self.out, buffer, self.limits, &mut time).err();
                 // Behind the hand-over: a message waits for nothing that could be done later.
                 self.session.shared.counters.bytes_received.add(fill.bytes as u64);

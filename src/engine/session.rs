@@ -13,7 +13,7 @@ use crate::clock;
 use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::handler::{Arrival, Outlet};
-use crate::ids::{ConnectionId, SendId};
+use crate::ids::SendId;
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
 use crate::metrics::{KernelStamp, Trail};
@@ -37,16 +37,15 @@ pub(super) struct Session {
     pub(super) relieved: bool,
     /// The venue has said that it will end the connection, or it is old.
     pub(super) wants_rotation: bool,
-    /// For handlers that answer while this session stands beside the client's own.
-    aside: Option<Box<dyn Outlet + Send>>,
+    /// Messages are looked at before they go to the pipeline.
+    inspects: bool,
+    beside: Beside,
     /// The auth message of the current dial, until it is sent.
     pub(super) auth_message: Option<WsMessage<'static>>,
     /// How far this session has come with the subscriptions.
     pub(super) progress: SubscriptionProgress,
     /// When the limit lets the next subscription through.
     subscribe_at: Option<Instant>,
-    /// What came with the message at hand.
-    replies: Vec<SubscriptionReply>,
     pub(super) settled: Settled,
     /// Counts our pings: the payload that tells which of them a pong answers.
     pub(super) pings: u64,
@@ -60,6 +59,15 @@ pub(super) struct Session {
     pub(super) write_error: Option<io::Error>,
     /// When the current live spell began.
     pub(super) live_since: Option<Instant>,
+}
+
+/// What a message may bring about that most do not.
+#[derive(Default)]
+struct Beside {
+    /// Where handlers' answers go while this session stands beside the client's own.
+    aside: Option<Box<dyn Outlet + Send>>,
+    /// Answers to subscriptions that came with the message at hand.
+    replies: Vec<SubscriptionReply>,
 }
 
 /// What a session is to its client.
@@ -96,7 +104,8 @@ impl Session {
             role: Role::Current,
             relieved: false,
             wants_rotation: false,
-            aside: None,
+            inspects: plan.passive_ping.is_some() || plan.reply_id.is_some() || plan.rotation.notice.is_some(),
+            beside: Beside::default(),
             shared,
             lifecycle,
             pipeline,
@@ -104,7 +113,6 @@ impl Session {
             auth_message: None,
             progress: SubscriptionProgress::default(),
             subscribe_at: None,
-            replies: Vec::new(),
             settled: Settled::default(),
             pings: 0,
             ping: None,
@@ -120,7 +128,7 @@ impl Session {
         let lifecycle = self.lifecycle.relief(now);
         let mut relief = Self::new(Arc::clone(&self.shared), lifecycle, pipeline, Arc::clone(&self.plan), line);
         relief.role = Role::Relief;
-        relief.aside = Some((self.plan.outlet)());
+        relief.beside.aside = Some((self.plan.outlet)());
         relief
     }
 
@@ -128,7 +136,7 @@ impl Session {
     pub(super) fn take_over(&mut self, before: &mut Self, pipeline: Box<dyn Pipeline>) {
         self.pipeline = pipeline;
         (self.role, before.role) = (Role::Current, Role::Retired);
-        self.aside = None;
+        self.beside.aside = None;
         self.settled = std::mem::take(&mut before.settled);
         self.settled.begin_session();
         self.lifecycle.take_over();
@@ -189,31 +197,51 @@ impl Session {
         if authenticating && self.judge(message, writer, time.returned) {
             return self.shared.counters.auth_messages.add(1);
         }
-        if self.answer_passive_ping(message, writer) {
-            self.note_message(time.returned);
-            return self.shared.counters.passive_pings_answered.add(1);
-        }
-        if self.take_reply(message) {
+        if self.inspects && self.inspect(message, writer, time.returned) {
             return;
-        }
-        if let Some(notice) = &self.plan.rotation.notice {
-            // One that panics has announced nothing.
-            self.wants_rotation |= catch_unwind(AssertUnwindSafe(|| notice(message))).unwrap_or(false);
         }
         self.data_came = true;
         let live = self.lifecycle.session_open();
         // Before acceptance, messages belong to the epoch that the acceptance would begin, also while we say goodbye.
         let epoch = self.lifecycle.epoch() + u64::from(!live);
-        let arrival = time.arrival(epoch, is_last, self.line);
-        arrival.awaits_reply = self.progress.awaits_reply();
-        let Self { pipeline, shared, settled, write_error, aside, replies, .. } = self;
-        let aside = aside.as_deref_mut();
-        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live, aside, replies };
+        let arrival = time.arrival(epoch, is_last);
+        let Self { pipeline, shared, settled, write_error, beside, .. } = self;
+        let mut outlet = DirectOutlet { shared, settled, write_error, writer, stream, live, beside };
         pipeline.deliver(message, arrival, &mut outlet);
-        while let Some(reply) = self.replies.pop() {
-            self.on_subscription_reply(reply);
-            self.follow_subscriptions(time.returned, writer);
+        if arrival.awaits_reply {
+            self.take_subscription_replies(time.returned, writer);
         }
+    }
+
+    /// Whether the message is for us: a ping, or a reply that somebody waits for.
+    fn inspect(&mut self, message: &WsMessage<'_>, writer: &mut FrameWriter<'_>, now: Instant) -> bool {
+        if self.answer_passive_ping(message, writer) {
+            self.note_message(now);
+            self.shared.counters.passive_pings_answered.add(1);
+            return true;
+        }
+        if self.take_reply(message) {
+            return true;
+        }
+        if let Some(notice) = &self.plan.rotation.notice {
+            // One that panics has announced nothing.
+            self.wants_rotation |= catch_unwind(AssertUnwindSafe(|| notice(message))).unwrap_or(false);
+        }
+        false
+    }
+
+    fn take_subscription_replies(&mut self, now: Instant, writer: &mut FrameWriter<'_>) {
+        while let Some(reply) = self.beside.replies.pop() {
+            self.on_subscription_reply(reply);
+            self.follow_subscriptions(now, writer);
+        }
+    }
+
+    /// When a read returned, and what its messages have in common.
+    pub(super) fn read_time(&self, returned: Instant, trail: Trail, kernel: Option<KernelStamp>) -> ReadTime {
+        let (connection, line, awaits_reply) = (self.shared.id, self.line, self.progress.awaits_reply());
+        // The epoch is each message's own.
+        ReadTime { returned, arrival: Arrival { connection, line, awaits_reply, epoch: 0, trail }, kernel }
     }
 
     /// Lets the auth provider judge; true where the message was meant for it.
@@ -447,17 +475,10 @@ impl Session {
 }
 
 impl ReadTime {
-    /// Of a read that has just returned; `trail` has the stamps that all its messages have in common.
-    pub(super) fn new(connection: ConnectionId, returned: Instant, trail: Trail, kernel: Option<KernelStamp>) -> Self {
-        // The epoch is each message's own.
-        Self { returned, arrival: Arrival { connection, line: 0, awaits_reply: false, epoch: 0, trail }, kernel }
-    }
-
     /// Where the next message of the read comes from.
     #[inline]
-    fn arrival(&mut self, epoch: u64, is_last: bool, line: u8) -> &mut Arrival {
+    fn arrival(&mut self, epoch: u64, is_last: bool) -> &mut Arrival {
         self.arrival.epoch = epoch;
-        self.arrival.line = line;
         if let Some(kernel) = self.kernel {
             self.arrival.trail.kernel(kernel, is_last);
         }
@@ -494,15 +515,13 @@ struct DirectOutlet<'a, 'b> {
     writer: &'a mut FrameWriter<'b>,
     stream: &'a mut Stream,
     live: bool,
-    /// Where it goes instead while this session stands beside the client's own.
-    aside: Option<&'a mut (dyn Outlet + Send + 'static)>,
-    replies: &'a mut Vec<SubscriptionReply>,
+    beside: &'a mut Beside,
 }
 
 impl Outlet for DirectOutlet<'_, '_> {
     /// The epoch is that of the read which is being answered.
     fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
-        if let Some(aside) = &mut self.aside {
+        if let Some(aside) = &mut self.beside.aside {
             return aside.send(message, epoch, tick_ns);
         }
         if !self.live || self.write_error.is_some() {
@@ -525,7 +544,7 @@ impl Outlet for DirectOutlet<'_, '_> {
     }
 
     fn subscription_replied(&mut self, reply: SubscriptionReply) {
-        self.replies.push(reply);
+        self.beside.replies.push(reply);
     }
 }
 

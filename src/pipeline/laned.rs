@@ -131,15 +131,13 @@ impl<R: MessageRouter> Laned<R> {
 
 impl<R: MessageRouter> Pipeline for Laned<R> {
     fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
-        if arrival.awaits_reply {
-            arrival.awaits_reply = self.note_reply(raw, outlet);
-        }
+        let awaits_reply = arrival.awaits_reply && self.note_reply(raw, outlet);
         let lane = self.lane_of(raw);
         self.enter(lane);
         self.base.stats.handed_to_lanes.add(1);
         let (lanes, client) = (&self.lanes, self.client);
         let batch = self.open[lane].get_or_insert_with(|| lanes.batch(client));
-        batch.push(raw, *arrival);
+        batch.push(raw, Arrival { awaits_reply, ..*arrival });
         if batch.size() >= BATCH_BYTES {
             self.flush(lane);
         }

@@ -107,6 +107,12 @@ pub(super) struct Site<R: MessageRouter> {
     splice: Splice<(R::Message, Arrival)>,
     /// Raw messages come from the loop, on its own thread.
     pub(super) is_on_loop: bool,
+    /// The message at hand answers a subscription, where one was awaited.
+    is_reply: bool,
+    /// There is another line, or something left of one: what was brought may have to wait.
+    in_lines: bool,
+    /// Messages without a sequence are to be told of, or may be one too many.
+    looks_at_unnumbered: bool,
     /// A message without a sequence has been told of.
     unnumbered_known: bool,
     /// Where to write how far the watched line has come.
@@ -164,6 +170,9 @@ impl<R: MessageRouter> Site<R> {
             severed: 0,
             splice: Splice::new(base.surroundings.hold),
             is_on_loop: true,
+            is_reply: false,
+            in_lines: false,
+            looks_at_unnumbered: true,
             unnumbered_known: false,
             board: None,
             published: None,
@@ -194,7 +203,7 @@ impl<R: MessageRouter> Site<R> {
     fn pass(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         self.step = Step::Parse;
         if arrival.awaits_reply {
-            arrival.awaits_reply = self.note_reply(raw, outlet);
+            self.is_reply = self.note_reply(raw, outlet);
         }
         let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
         let outcome = self.router.parse_each(raw.borrowed(), &mut out);
@@ -259,14 +268,27 @@ impl<R: MessageRouter> Site<R> {
 
     #[inline(always)]
     fn pass_unnumbered(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
-        if !self.unnumbered_known && !arrival.awaits_reply {
+        if self.looks_at_unnumbered && self.drops_unnumbered(arrival) {
+            return;
+        }
+        self.pass_on(None, arrival, outlet);
+    }
+
+    /// Whether the next message, which has no sequence, ends here: each connection has its own answers to subscriptions, but of
+    /// anything else those of one line are enough.
+    #[inline(never)]
+    fn drops_unnumbered(&mut self, arrival: &Arrival) -> bool {
+        if arrival.awaits_reply && self.is_reply {
+            return false;
+        }
+        if !self.unnumbered_known {
             self.note_unnumbered();
         }
-        if self.splice.takes_unnumbered(arrival.line) || arrival.awaits_reply {
-            self.pass_on(None, arrival, outlet);
-        } else {
+        let drops = !self.splice.takes_unnumbered(arrival.line);
+        if drops {
             self.parsed.pop();
         }
+        drops
     }
 
     #[cold]
@@ -274,6 +296,7 @@ impl<R: MessageRouter> Site<R> {
         let Some(message) = self.parsed.last() else { return };
         let route = format!("{:?}", self.router.route_key(message));
         self.unnumbered_known = true;
+        self.looks_at_unnumbered = self.in_lines;
         if self.base.stats.note_unnumbered(route.clone())
             && let Some(tell) = &self.base.surroundings.unnumbered
         {
@@ -501,10 +524,8 @@ impl<R: MessageRouter> Pipeline for Site<R> {
         if !self.parsed.is_empty() {
             self.pass_rest(arrival, outlet);
         }
-        if self.splice.is_holding() {
+        if self.in_lines {
             self.release_held();
-        }
-        if self.board.is_some() {
             self.publish_coverage();
         }
     }
@@ -564,6 +585,8 @@ impl<R: MessageRouter> Pipeline for Site<R> {
                 self.board = None;
             }
         }
+        self.in_lines = self.board.is_some() || self.splice.has_several_lines() || self.splice.is_holding();
+        self.looks_at_unnumbered = self.in_lines || !self.unnumbered_known;
     }
 
     fn next_release_ns(&self) -> Option<u64> {

@@ -188,6 +188,11 @@ impl<T> Splice<T> {
         Self { streams: HashMap::default(), lines: Vec::new(), hold_ns, holding: Vec::new(), watch: None }
     }
 
+    /// Whether more than one line is live.
+    pub(super) fn has_several_lines(&self) -> bool {
+        self.lines.len() > 1
+    }
+
     /// Whether something waits for another line.
     pub(super) fn is_holding(&self) -> bool {
         !self.holding.is_empty()

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::link::{NORMAL_CLOSURE, Open, Protocol};
 use super::plan::{Plan, Providers, RotationPlan, UrlSource};
 use super::resolver::Resolver;
-use super::session::{ReadTime, Session};
+use super::session::Session;
 use crate::auth::{AuthProvider, AuthVerdict};
 use crate::clock;
 use crate::config::{Limits, Liveness, Settings};
@@ -335,7 +335,7 @@ impl World {
         self.buffer.append(&venue.wire[venue.given..venue.given + piece]);
         venue.given += piece;
         let trail = Trail::new(clock::stamp_of(self.now));
-        let mut time = ReadTime::new(self.session.shared.id, self.now, trail, None);
+        let mut time = self.session.read_time(self.now, trail, None);
         let limits = Limits { max_message_bytes: MAX_MESSAGE_BYTES, ..Limits::default() };
         let ending = open.advance(&mut self.session, &mut self.out, &mut self.buffer, limits, &mut time).err();
         self.session.lifecycle.handle_input(self.now, Input::Received);
