@@ -169,14 +169,18 @@ pub struct ManagerEvents {
 
 impl ManagerEvents {
     /// The next event of any client, with its name, where there is one.
-    pub fn try_next(&self) -> Option<(Arc<str>, ClientEvent)> {
-        self.queue.try_recv().ok()
+    pub fn try_next(&self) -> Option<(String, ClientEvent)> {
+        self.queue.try_recv().ok().map(owned)
     }
 
     /// The next event of any client, with its name, waiting for it at most this long.
-    pub fn next_timeout(&self, timeout: Duration) -> Option<(Arc<str>, ClientEvent)> {
-        self.queue.recv_timeout(timeout).ok()
+    pub fn next_timeout(&self, timeout: Duration) -> Option<(String, ClientEvent)> {
+        self.queue.recv_timeout(timeout).ok().map(owned)
     }
+}
+
+fn owned((name, event): NamedEvent) -> (String, ClientEvent) {
+    (name.to_string(), event)
 }
 
 /// What a manager's shutdown gives the handlers of all its clients together.

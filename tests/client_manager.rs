@@ -37,7 +37,7 @@ fn await_event(manager: &ClientManager, id: &str, is_wanted: impl Fn(&Connection
     let events = manager.events();
     loop {
         let (from, event) = events.next_timeout(PATIENCE).expect("an event");
-        if &*from == id && matches!(&event, ClientEvent::Connection(event) if is_wanted(event)) {
+        if from == id && matches!(&event, ClientEvent::Connection(event) if is_wanted(event)) {
             return;
         }
     }
@@ -137,7 +137,7 @@ fn clients_come_and_go_while_somebody_waits_for_the_events_of_all() {
     let client = client_of(&venue, &manager);
     manager.add_client("late", client.clone()).expect("a new name");
     let (from, event) = waiting.join().expect("it only waits").expect("an event from before the client was added");
-    assert_eq!((&*from, event), ("late", ClientEvent::Connection(ConnectionEvent::Live { epoch: 1 })));
+    assert_eq!((from.as_str(), event), ("late", ClientEvent::Connection(ConnectionEvent::Live { epoch: 1 })));
 
     manager.remove_client("late").expect("it is there");
     next_session(&venue).drop_rst();
