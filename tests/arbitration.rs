@@ -14,11 +14,10 @@ use crossbeam_channel::Receiver;
 use hypersockets::simulator::{Ending, Session, SessionFault, UpgradeFault, Venue};
 use hypersockets::{
     ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, Engine, FeedArbiter,
-    FeedArbiterBuilder, HasRouter, HasUrl, HyperSocketError, MessageRouter, NoRouter, RouteOptions, Sequence,
-    ThreadOptions, WsMessage,
+    FeedArbiterBuilder, HasRouter, HasUrl, HyperSocketError, NoRouter, RouteOptions, ThreadOptions,
 };
 use support::lines::{Lines, PATIENCE, next_session, recorder, soon};
-use support::numbered::{Note, Noter, Number, Numbered, Pump, Spare, noter, until_number};
+use support::numbered::{Note, Noter, Number, Numbered, PerConnection, Pump, Spare, noter, numbers, until_number};
 
 const STREAMS: u64 = 3;
 
@@ -42,14 +41,6 @@ fn routed(
         routing
     });
     (feed, notes)
-}
-
-fn numbers(notes: &[Note]) -> Vec<u64> {
-    let numbers = notes.iter().filter_map(|note| match note {
-        Note::Number { number, .. } => Some(*number),
-        Note::Event(_) => None,
-    });
-    numbers.collect()
 }
 
 fn gaps(notes: &[Note]) -> Vec<(u64, u64)> {
@@ -221,27 +212,6 @@ fn a_feed_without_numbers_is_refused_with_the_reason() {
     assert!(matches!(&closed, DisconnectReason::NotSpliced(why) if why.contains("l2Book")), "{closed}");
     assert_eq!(feed.state(), ClientState::Failed);
     assert!(matches!(feed.wait_live(PATIENCE), Err(HyperSocketError::Closed(DisconnectReason::NotSpliced(_)))));
-}
-
-struct PerConnection;
-
-impl MessageRouter for PerConnection {
-    type Message = Number;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> hypersockets::Result<Number> {
-        Numbered.parse(message)
-    }
-
-    fn route_key(&self, _: &Number) {}
-
-    fn sequence(&self, message: &Number) -> Option<Sequence> {
-        Numbered.sequence(message)
-    }
-
-    fn is_numbered_per_connection(&self) -> bool {
-        true
-    }
 }
 
 #[test]

@@ -12,10 +12,12 @@ use crossbeam_channel::Receiver;
 use hypersockets::simulator::{Ending, Session, SessionFault, UpgradeFault, Venue};
 use hypersockets::{
     AuthProvider, Client, ClientBuilder, ClientEvent, ClientState, ConnectionEvent, DisconnectReason, Engine,
-    HasRouter, HasUrl, HyperSocketError, MessageRouter, RouteOptions, Sequence, WsMessage,
+    HasRouter, HasUrl, HyperSocketError, RouteOptions, WsMessage,
 };
 use support::lines::{Lines, PATIENCE, next_session, recorder, soon, trusting};
-use support::numbered::{Note, Noter, Number, Numbered, Pump, Spare, assert_unbroken, noter, until_number};
+use support::numbered::{
+    Note, Noter, Number, Numbered, PerConnection, Pump, Spare, assert_unbroken, noter, numbers, until_number,
+};
 
 const STREAMS: u64 = 3;
 
@@ -132,27 +134,6 @@ fn a_feed_without_numbers_is_refused_with_the_reason_and_goes_on() {
 
 #[test]
 fn numbers_that_count_per_connection_are_refused() {
-    struct PerConnection;
-
-    impl MessageRouter for PerConnection {
-        type Message = Number;
-        type RouteKey = ();
-
-        fn parse(&self, message: WsMessage<'_>) -> hypersockets::Result<Number> {
-            Numbered.parse(message)
-        }
-
-        fn route_key(&self, _: &Number) {}
-
-        fn sequence(&self, message: &Number) -> Option<Sequence> {
-            Numbered.sequence(message)
-        }
-
-        fn is_numbered_per_connection(&self) -> bool {
-            true
-        }
-    }
-
     let venue = venue();
     let client = hypersockets::builder()
         .url(venue.url())
@@ -177,14 +158,6 @@ fn begun_at(venue: Arc<Venue>) -> (Client, Arc<Venue>, Session, Receiver<Note>) 
     let first = until_number(&notes, 3);
     assert_eq!(assert_unbroken(&first), (1, 3));
     (client, venue, session, notes)
-}
-
-fn numbers(notes: &[Note]) -> Vec<u64> {
-    let numbers = notes.iter().filter_map(|note| match note {
-        Note::Number { number, .. } => Some(*number),
-        Note::Event(_) => None,
-    });
-    numbers.collect()
 }
 
 #[test]

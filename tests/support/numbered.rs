@@ -46,6 +46,28 @@ impl MessageRouter for Numbered {
     }
 }
 
+/// Numbers that count what each connection was sent.
+pub(crate) struct PerConnection;
+
+impl MessageRouter for PerConnection {
+    type Message = Number;
+    type RouteKey = ();
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<Number> {
+        Numbered.parse(message)
+    }
+
+    fn route_key(&self, _: &Number) {}
+
+    fn sequence(&self, message: &Number) -> Option<Sequence> {
+        Numbered.sequence(message)
+    }
+
+    fn is_numbered_per_connection(&self) -> bool {
+        true
+    }
+}
+
 /// What a [`Noter`] was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
@@ -90,6 +112,15 @@ pub(crate) fn until_number(notes: &Receiver<Note>, wanted: u64) -> Vec<Note> {
             return read;
         }
     }
+}
+
+/// The numbers among the notes.
+pub(crate) fn numbers(notes: &[Note]) -> Vec<u64> {
+    let numbers = notes.iter().filter_map(|note| match note {
+        Note::Number { number, .. } => Some(*number),
+        Note::Event(_) => None,
+    });
+    numbers.collect()
 }
 
 /// Asserts that the numbers among the notes follow on each other, and nobody told of a loss or a gap; the first and the last.
