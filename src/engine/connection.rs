@@ -4,34 +4,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
-
-use mio::net::TcpStream;
+use std::time::Instant;
 
 use super::command::Send;
 use super::desk::Desk;
 use super::linger::{AFTER_VIOLATION, Linger};
-use super::link::{Dialing, Ending, Link, NORMAL_CLOSURE, Open, Protocol, forget};
-use super::offload::Job;
-use super::plan::{NewConnection, Prepared, UrlSource, Way};
-use super::resolver::Source;
-use super::rotation::LONGEST_OVERLAP;
-use super::session::{Role, Session};
+use super::link::{Ending, Link, NORMAL_CLOSURE, Protocol, forget};
+use super::plan::NewConnection;
+use super::session::Session;
 use super::stale::StaleWatch;
 use crate::clock;
 use crate::config::Limits;
-use crate::error::{DisconnectReason, HyperSocketError};
+use crate::error::DisconnectReason;
 use crate::event::{ClientEvent, ConnectionEvent};
 use crate::ids::{ConnectionId, SendId};
-use crate::lifecycle::{Action, Input, LONGEST_RETRY_AFTER, Lifecycle, Phase};
-use crate::limits::{hold_host, host_held_until};
+use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::metrics::Trail;
-use crate::pipeline::{LineChange, feed_of_two};
 use crate::state::Shared;
-use crate::subscriptions::SubscriptionProgress;
-use crate::transport::{
-    BOTH, Dial, DialTokens, Progress, ReceiveBuffer, Stream, Target, TlsSession, Upgrade, WriteBuffer,
-};
+use crate::transport::{DialTokens, ReceiveBuffer, WriteBuffer};
 
 /// What reading came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,39 +34,39 @@ pub(super) struct ReadReport {
 
 /// See the module.
 pub(super) struct Connection {
-    session: Session,
-    link: Link,
-    out: WriteBuffer,
+    pub(super) session: Session,
+    pub(super) link: Link,
+    pub(super) out: WriteBuffer,
     /// The frame that is still incomplete, between reads.
-    tail: ReceiveBuffer,
+    pub(super) tail: ReceiveBuffer,
     /// How to part from the peer when the link is dropped; `None` just closes.
-    farewell: Option<Linger>,
+    pub(super) farewell: Option<Linger>,
     /// When this dial's turn is, where it has to wait for it.
-    turn: Option<Instant>,
+    pub(super) turn: Option<Instant>,
     /// Host and port of the last dial.
-    host: Option<String>,
+    pub(super) host: Option<String>,
     /// What had been written when the link was dropped.
-    written_through: Option<SendId>,
-    limits: Limits,
-    tokens: DialTokens,
+    pub(super) written_through: Option<SendId>,
+    pub(super) limits: Limits,
+    pub(super) tokens: DialTokens,
     /// What answers from elsewhere call it.
-    address: ConnectionId,
-    shutdown_flag: Option<Arc<AtomicBool>>,
-    stale: StaleWatch,
+    pub(super) address: ConnectionId,
+    pub(super) shutdown_flag: Option<Arc<AtomicBool>>,
+    pub(super) stale: StaleWatch,
     /// How many parse sites the pipeline has.
-    sites: usize,
+    pub(super) sites: usize,
     /// Other clients are lines of the same feed.
-    in_feed: bool,
+    pub(super) in_feed: bool,
     /// When to ask whether it is to be replaced.
-    check_at: Option<Instant>,
+    pub(super) check_at: Option<Instant>,
     /// When its rotation is to be looked at.
-    look_at: Option<Instant>,
+    pub(super) look_at: Option<Instant>,
     /// Old as it is, it is not to be replaced before.
-    rotate_again_at: Option<Instant>,
+    pub(super) rotate_again_at: Option<Instant>,
     /// Why it closed.
-    ended: Option<DisconnectReason>,
+    pub(super) ended: Option<DisconnectReason>,
     /// The offload threads have yet to answer this client, whichever dial it was that asked.
-    asking: bool,
+    pub(super) asking: bool,
 }
 
 impl Connection {
@@ -86,7 +76,7 @@ impl Connection {
         let lifecycle = Lifecycle::start(desk.now, new.settings, new.strategy, new.first_dial);
         let (address, stale) = (new.shared.id, StaleWatch::new(new.stats, desk.now));
         let session = Session::new(new.shared, lifecycle, new.pipeline, Arc::new(new.plan), new.line);
-        let mut connection = Self::dialing(session, limits, tokens, address, stale, new.sites);
+        let mut connection = Self::unlinked(session, limits, tokens, address, stale, new.sites);
         connection.shutdown_flag = new.shutdown_flag;
         connection.in_feed = new.in_feed;
         connection.check_again(desk.now);
@@ -95,7 +85,7 @@ impl Connection {
         connection
     }
 
-    fn dialing(
+    pub(super) fn unlinked(
         session: Session,
         limits: Limits,
         tokens: DialTokens,
@@ -127,75 +117,6 @@ impl Connection {
         }
     }
 
-    /// Begins to dial for a connection that is to take over from this one.
-    pub(super) fn relief(&mut self, tokens: DialTokens, desk: &mut Desk) -> Self {
-        let (current, line) = (self.session.line, 1 - self.session.line.min(1));
-        let epoch = self.session.lifecycle.epoch();
-        let [own, other] = feed_of_two(&mut self.session.pipeline, epoch, current, line);
-        self.session.pipeline = Box::new(own);
-        let session = self.session.relief(desk.now, Box::new(other), line);
-        let stale = StaleWatch::new(Arc::default(), desk.now);
-        let mut relief = Self::dialing(session, self.limits, tokens, ConnectionId::next(), stale, self.sites);
-        relief.perform(desk);
-        relief.flush();
-        relief
-    }
-
-    /// Takes over from `before`, of whose client it is the connection from now on.
-    pub(super) fn take_over(&mut self, before: &mut Self, desk: &mut Desk) {
-        if before.out.holds_sends() {
-            // The peer has not read them for as long as a rotation may take.
-            before.session.drop_unwritten(&mut before.out);
-        }
-        if let Some(mut pipeline) = self.session.pipeline.take_inner() {
-            pipeline.line(&LineChange::Left { line: before.session.line });
-            pipeline.line(&LineChange::Unwatched);
-            self.session.take_over(&mut before.session, pipeline);
-        }
-        std::mem::swap(&mut self.stale, &mut before.stale);
-        self.shutdown_flag = before.shutdown_flag.take();
-        self.look_at = None;
-        // It may still have to bring replies.
-        before.look_at = Some(desk.now + LONGEST_OVERLAP);
-        before.leave_if_idle(desk);
-    }
-
-    /// Says goodbye on a connection that was taken over from, once nobody waits for a reply on it, or has for long enough.
-    pub(super) fn leave_if_idle(&mut self, desk: &mut Desk) {
-        if self.session.role != Role::Retired
-            || matches!(self.session.lifecycle.phase(), Phase::Closing { .. } | Phase::Closed)
-        {
-            return;
-        }
-        let waited_for = self.session.shared.requests.waits_in(self.session.lifecycle.epoch());
-        if !(self.is_live() && waited_for && self.look_at.is_some()) {
-            self.session.lifecycle.handle_input(desk.now, Input::Shutdown);
-            self.perform(desk);
-            self.flush();
-        }
-    }
-
-    /// The connection that was to take over does not: this one goes on alone.
-    pub(super) fn dismiss(&mut self, relief: &mut Self, desk: &mut Desk) {
-        self.session.relieved = false;
-        if let Some(mut pipeline) = self.session.pipeline.take_inner() {
-            pipeline.line(&LineChange::Left { line: relief.session.line });
-            pipeline.line(&LineChange::Unwatched);
-            self.session.pipeline = pipeline;
-        }
-        relief.session.role = Role::Retired;
-        relief.session.lifecycle.handle_input(desk.now, Input::Shutdown);
-        relief.perform(desk);
-        relief.flush();
-    }
-
-    /// When the connection has reached the age at which it is to be replaced.
-    fn old_at(&self) -> Option<Instant> {
-        let age = self.session.plan.rotation.max_age.filter(|_| self.session.role == Role::Current)?;
-        let old_at = self.session.live_since?.checked_add(age)?;
-        Some(self.rotate_again_at.map_or(old_at, |again| old_at.max(again)))
-    }
-
     /// What the rotation of this client, or by this connection, is to look at next: see [`super::rotation`].
     pub(super) fn session(&self) -> &Session {
         &self.session
@@ -225,31 +146,6 @@ impl Connection {
     /// Why it closed, where it has.
     pub(super) fn ended(&self) -> Option<&DisconnectReason> {
         self.ended.as_ref()
-    }
-
-    /// Has somebody look at its rotation at this time, once.
-    pub(super) fn look_at(&mut self, at: Instant) {
-        self.look_at = Some(at);
-    }
-
-    fn check_again(&mut self, now: Instant) {
-        let check = self.session.plan.rotation.check.as_ref();
-        self.check_at = check.and_then(|(every, _)| now.checked_add(*every));
-    }
-
-    /// Whether it is one line of several, which need not be moved but only replaced.
-    pub(super) fn is_in_feed(&self) -> bool {
-        self.in_feed
-    }
-
-    /// Whether its feed can go on over another connection; the error says why not.
-    pub(super) fn check_numbered(&self) -> Result<(), String> {
-        self.stale.stats().check_numbered()
-    }
-
-    /// The client's own wish for a new connection; once.
-    pub(super) fn take_rotation_wish(&mut self) -> bool {
-        std::mem::take(&mut self.session.wants_rotation)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -285,15 +181,6 @@ impl Connection {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// A connect may have ended.
-    pub(super) fn on_dial_ready(&mut self, desk: &mut Desk) {
-        if let Link::Dialing(dialing) = &mut self.link {
-            let progress = dialing.dial.on_ready(&desk.registry, desk.now);
-            self.on_dial(progress, desk.now);
-            self.perform(desk);
-        }
     }
 
     /// The end is behind the data.
@@ -410,20 +297,10 @@ impl Connection {
             self.session.pipeline.release(clock::stamp_of(desk.now));
             self.session.pipeline.drained();
         }
-        self.look_at.take_if(|due| desk.now >= *due);
         if self.session.next_subscription().is_some_and(|due| desk.now >= due) {
             self.follow_subscriptions(desk);
         }
-        if self.check_at.is_some_and(|due| desk.now >= due)
-            && let Some((_, check)) = &self.session.plan.rotation.check
-        {
-            self.session.wants_rotation |= check(desk.now);
-            self.check_again(desk.now);
-        }
-        if self.old_at().is_some_and(|due| desk.now >= due) {
-            self.session.wants_rotation = true;
-            self.rotate_again_at = Some(desk.now + ROTATE_AGAIN);
-        }
+        self.note_age(desk.now);
         if let Link::Dialing(dialing) = &mut self.link {
             let progress = dialing.dial.handle_timeout(&desk.registry, desk.now);
             self.on_dial(progress, desk.now);
@@ -466,22 +343,6 @@ impl Connection {
         }
     }
 
-    /// The offload thread's answer.
-    pub(super) fn on_prepared(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
-        self.asking = false;
-        match self.session.lifecycle.dialing() {
-            Some(current) if current == attempt => self.connect(desk, attempt, outcome),
-            // The late answer to an earlier dial is not used, but now this one can ask.
-            Some(current) => {
-                let deadline = self.session.lifecycle.poll_timeout().unwrap_or(desk.now);
-                self.ask(desk, current, deadline);
-            }
-            None => {}
-        }
-        self.perform(desk);
-        self.flush();
-    }
-
     /// A message of the user, for the session of `epoch`.
     pub(super) fn send(&mut self, send: &Send) {
         let Send { id, epoch, strictly, ref message, tick_ns, .. } = *send;
@@ -517,20 +378,13 @@ impl Connection {
         }
     }
 
-    /// Another line of the feed brings the same, so this one can be closed and dialed anew.
-    pub(super) fn replace(&mut self, desk: &mut Desk) {
-        if self.session.pipeline.is_relieved() {
-            self.break_off(desk, DisconnectReason::Replaced);
-        }
-    }
-
     /// Nothing that a new dial could mend.
     pub(super) fn give_up(&mut self, desk: &mut Desk, reason: DisconnectReason) {
         self.session.lifecycle.handle_input(desk.now, Input::GiveUp(reason));
         self.perform(desk);
     }
 
-    fn break_off(&mut self, desk: &mut Desk, reason: DisconnectReason) {
+    pub(super) fn break_off(&mut self, desk: &mut Desk, reason: DisconnectReason) {
         if !self.is_live() {
             return;
         }
@@ -551,7 +405,7 @@ impl Connection {
     }
 
     /// Performs what the lifecycle asks for.
-    fn perform(&mut self, desk: &mut Desk) {
+    pub(super) fn perform(&mut self, desk: &mut Desk) {
         while let Some(action) = self.session.lifecycle.poll_action() {
             match action {
                 Action::Dial { attempt, deadline } => self.dial(desk, attempt, deadline),
@@ -595,167 +449,6 @@ impl Connection {
             }
         }
         self.session.publish_state();
-    }
-
-    fn dial(&mut self, desk: &mut Desk, attempt: u64, deadline: Instant) {
-        let providers = &self.session.plan.providers;
-        // Before anybody is asked for what may be stale by the time of its turn.
-        if let UrlSource::Fixed(url) = &providers.url
-            && let Ok(target) = Target::parse(url)
-            && self.is_held_back(desk, attempt, &target)
-        {
-            return;
-        }
-        let providers = &self.session.plan.providers;
-        if let Some(outcome) = providers.prepare_at_once() {
-            return self.connect(desk, attempt, outcome);
-        }
-        self.link = Link::Preparing;
-        self.ask(desk, attempt, deadline);
-    }
-
-    /// Has the offload threads prepare this dial. Where a call of an earlier dial still hangs, it is not made again beside
-    /// it: those threads are few, and other clients need them, too.
-    fn ask(&mut self, desk: &mut Desk, attempt: u64, deadline: Instant) {
-        if self.asking {
-            return;
-        }
-        let (providers, reply) = (Arc::clone(&self.session.plan.providers), desk.commands.clone());
-        let connection = self.address;
-        match desk.offload.submit(Job { providers, connection, attempt, deadline, reply }) {
-            Ok(()) => self.asking = true,
-            Err(reason) => self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason }),
-        }
-    }
-
-    /// Whether this dial is to wait for its turn, under the venue's limit or after its `Retry-After`: then it is put off.
-    fn is_held_back(&mut self, desk: &Desk, attempt: u64, target: &Target) -> bool {
-        let plan = Arc::clone(&self.session.plan);
-        let (now, host) = (desk.now, format!("{}:{}", target.host, target.port));
-        let held_until = host_held_until(&host, now).or_else(|| {
-            let turn = self.turn.or_else(|| {
-                let limit = plan.connection_limit.as_ref()?;
-                Some(limit.reserve(&target.host, plan.providers.socket.source(), now))
-            });
-            self.turn = turn.filter(|turn| *turn > now);
-            self.turn
-        });
-        self.host = Some(host);
-        let Some(until) = held_until else { return false };
-        self.link = Link::Down;
-        self.session.lifecycle.handle_input(now, Input::HeldBack { attempt, until });
-        if self.session.speaks() {
-            let retry_in = until - now;
-            self.session.shared.report(|| ClientEvent::HeldBack { retry_in });
-        }
-        true
-    }
-
-    fn connect(&mut self, desk: &mut Desk, attempt: u64, outcome: Result<Prepared, DisconnectReason>) {
-        if let Ok(prepared) = &outcome
-            && matches!(self.session.plan.providers.url, UrlSource::Fresh(_))
-            && self.is_held_back(desk, attempt, &prepared.target)
-        {
-            return;
-        }
-        self.session.shared.counters.dials.add(1);
-        // The request is made before a byte leaves, so that a header that would break it breaks the dial instead.
-        let ready = outcome.and_then(|prepared| {
-            Upgrade::new(&prepared.target, &prepared.headers, &self.session.plan.subprotocols)
-                .map(|upgrade| (prepared, upgrade))
-                .map_err(|error| match error {
-                    HyperSocketError::InvalidHeader(what) => DisconnectReason::InvalidHeader(what),
-                    other => DisconnectReason::Provider(other.to_string()),
-                })
-        });
-        let (Prepared { target, way, auth, subscriptions, .. }, upgrade) = match ready {
-            Ok(ready) => ready,
-            Err(reason) => {
-                return self.session.lifecycle.handle_input(desk.now, Input::DialFailed { attempt, reason });
-            }
-        };
-        self.session.auth_message = auth;
-        self.session.progress = SubscriptionProgress::new(self.session.plan.batches, subscriptions);
-        let resolved = match way {
-            Way::Addresses(resolved) => resolved,
-            Way::Connected(socket) => {
-                let mut socket = TcpStream::from_std(socket);
-                let registered = desk.registry.register(&mut socket, self.tokens.connected, BOTH);
-                let connected = registered.map(|()| socket);
-                let connected =
-                    connected.map_err(|error| DisconnectReason::Connect(format!("the dialer's socket: {error}")));
-                return self.on_socket(connected, attempt, &target, upgrade, desk.now);
-            }
-        };
-        if resolved.source == Source::Memory {
-            self.session.shared.counters.resolve_fallbacks.add(1);
-        }
-        let (addresses, options) = (resolved.addresses, Arc::clone(&self.session.plan.providers.socket));
-        let deadline = self.session.lifecycle.poll_timeout().unwrap_or(desk.now);
-        let mut dial = Dial::new(&addresses, deadline, options, self.tokens);
-        let progress = dial.start(&desk.registry, desk.now);
-        self.link = Link::Dialing(Box::new(Dialing { dial, addresses, attempt, target, upgrade }));
-        self.on_dial(progress, desk.now);
-    }
-
-    fn on_dial(&mut self, progress: Progress, now: Instant) {
-        let socket = match progress {
-            Progress::Pending => return,
-            Progress::Connected(socket) => Ok(socket),
-            Progress::Failed(reason) => Err(reason),
-        };
-        let Link::Dialing(dialing) = std::mem::replace(&mut self.link, Link::Down) else {
-            debug_assert!(false, "progress of a dial that is not under way");
-            return;
-        };
-        let Dialing { addresses, attempt, target, upgrade, .. } = *dialing;
-        if socket.is_ok() {
-            self.session.plan.providers.resolver.remember(&target.host, target.port, addresses);
-        }
-        self.on_socket(socket, attempt, &target, upgrade, now);
-    }
-
-    /// The dial has come to a socket, registered under the connection's token, or to nothing.
-    fn on_socket(
-        &mut self,
-        socket: Result<TcpStream, DisconnectReason>,
-        attempt: u64,
-        target: &Target,
-        upgrade: Upgrade,
-        now: Instant,
-    ) {
-        let input = match socket.and_then(|socket| self.open(socket, target, upgrade)) {
-            Ok(open) => {
-                if let (Role::Current, Some(gauge)) = (self.session.role, self.session.shared.gauge.get()) {
-                    gauge.begin();
-                }
-                self.link = Link::Open(Box::new(open));
-                Input::Connected { attempt, tls: target.tls }
-            }
-            Err(reason) => Input::DialFailed { attempt, reason },
-        };
-        self.session.lifecycle.handle_input(now, input);
-    }
-
-    fn open(&self, socket: TcpStream, target: &Target, upgrade: Upgrade) -> Result<Open, DisconnectReason> {
-        let (protocol, options) = (Protocol::Upgrading(upgrade), &self.session.plan.providers.socket);
-        if !target.tls {
-            return Ok(Open { stream: Stream::plain(socket).reading_by(options), protocol });
-        }
-        let Some(connector) = &self.session.plan.tls else {
-            return Err(DisconnectReason::Tls("no TLS was configured for this client".to_owned()));
-        };
-        let tls = TlsSession::new(connector, &target.host)?;
-        Ok(Open { stream: Stream::tls(socket, tls).reading_by(options), protocol })
-    }
-
-    /// What the venue has told us holds for all clients of its host.
-    fn note_retry_after(&self, reason: &DisconnectReason, now: Instant) {
-        if let DisconnectReason::UpgradeRejected { retry_after: Some(wait), .. } = reason
-            && let (Some(host), Some(until)) = (&self.host, now.checked_add((*wait).min(LONGEST_RETRY_AFTER)))
-        {
-            hold_host(host, until);
-        }
     }
 
     fn drop_link(&mut self, desk: &mut Desk) {
@@ -819,7 +512,5 @@ impl Drop for Connection {
 pub(super) const HOT_BYTES: usize = 64 * 1024;
 /// A connection's buffer for unfinished frames keeps this much while messages flow.
 const KEEP_TAIL: usize = 64 * 1024;
-/// A rotation that was given up is tried again so much later, where it is owed to age.
-const ROTATE_AGAIN: Duration = Duration::from_secs(60);
 /// Reads of what a silent peer left in the kernel: more than any receive buffer holds, fewer than a flood would like.
 const FINAL_DRAIN_READS: usize = 1024;

@@ -3,16 +3,19 @@
 mod command;
 mod connection;
 mod desk;
+mod dialing;
 mod event_loop;
 mod linger;
 mod link;
 mod offload;
+mod outlet;
 mod plan;
 mod ready;
 mod resolver;
 mod rotation;
 mod runner;
 mod session;
+mod settled;
 mod stale;
 #[cfg(test)]
 mod tests_simulation;

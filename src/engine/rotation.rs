@@ -9,8 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use super::desk::Desk;
+use super::session::Role;
+use super::stale::StaleWatch;
 use crate::error::DisconnectReason;
-use crate::pipeline::{CoverageBoard, LineChange};
+use crate::ids::ConnectionId;
+use crate::lifecycle::{Input, Phase};
+use crate::pipeline::{CoverageBoard, LineChange, feed_of_two};
+use crate::transport::DialTokens;
 
 /// One client on its way from one connection to another.
 pub(super) struct Rotation {
@@ -88,6 +94,126 @@ impl Rotation {
     }
 }
 
+impl Connection {
+    /// Begins to dial for a connection that is to take over from this one.
+    pub(super) fn relief(&mut self, tokens: DialTokens, desk: &mut Desk) -> Self {
+        let (current, line) = (self.session.line, 1 - self.session.line.min(1));
+        let epoch = self.session.lifecycle.epoch();
+        let [own, other] = feed_of_two(&mut self.session.pipeline, epoch, current, line);
+        self.session.pipeline = Box::new(own);
+        let session = self.session.relief(desk.now, Box::new(other), line);
+        let stale = StaleWatch::new(Arc::default(), desk.now);
+        let mut relief = Self::unlinked(session, self.limits, tokens, ConnectionId::next(), stale, self.sites);
+        relief.perform(desk);
+        relief.flush();
+        relief
+    }
+
+    /// Takes over from `before`, of whose client it is the connection from now on.
+    pub(super) fn take_over(&mut self, before: &mut Self, desk: &mut Desk) {
+        if before.out.holds_sends() {
+            // The peer has not read them for as long as a rotation may take.
+            before.session.drop_unwritten(&mut before.out);
+        }
+        if let Some(mut pipeline) = self.session.pipeline.take_inner() {
+            pipeline.line(&LineChange::Left { line: before.session.line });
+            pipeline.line(&LineChange::Unwatched);
+            self.session.take_over(&mut before.session, pipeline);
+        }
+        std::mem::swap(&mut self.stale, &mut before.stale);
+        self.shutdown_flag = before.shutdown_flag.take();
+        self.look_at = None;
+        // It may still have to bring replies.
+        before.look_at = Some(desk.now + LONGEST_OVERLAP);
+        before.leave_if_idle(desk);
+    }
+
+    /// Says goodbye on a connection that was taken over from, once nobody waits for a reply on it, or has for long enough.
+    pub(super) fn leave_if_idle(&mut self, desk: &mut Desk) {
+        if self.session.role != Role::Retired
+            || matches!(self.session.lifecycle.phase(), Phase::Closing { .. } | Phase::Closed)
+        {
+            return;
+        }
+        let waited_for = self.session.shared.requests.waits_in(self.session.lifecycle.epoch());
+        if !(self.is_live() && waited_for && self.look_at.is_some()) {
+            self.session.lifecycle.handle_input(desk.now, Input::Shutdown);
+            self.perform(desk);
+            self.flush();
+        }
+    }
+
+    /// The connection that was to take over does not: this one goes on alone.
+    pub(super) fn dismiss(&mut self, relief: &mut Self, desk: &mut Desk) {
+        self.session.relieved = false;
+        if let Some(mut pipeline) = self.session.pipeline.take_inner() {
+            pipeline.line(&LineChange::Left { line: relief.session.line });
+            pipeline.line(&LineChange::Unwatched);
+            self.session.pipeline = pipeline;
+        }
+        relief.session.role = Role::Retired;
+        relief.session.lifecycle.handle_input(desk.now, Input::Shutdown);
+        relief.perform(desk);
+        relief.flush();
+    }
+
+    /// Time has passed: looks whether the connection is to be replaced.
+    pub(super) fn note_age(&mut self, now: Instant) {
+        self.look_at.take_if(|due| now >= *due);
+        if self.check_at.is_some_and(|due| now >= due)
+            && let Some((_, check)) = &self.session.plan.rotation.check
+        {
+            self.session.wants_rotation |= check(now);
+            self.check_again(now);
+        }
+        if self.old_at().is_some_and(|due| now >= due) {
+            self.session.wants_rotation = true;
+            self.rotate_again_at = Some(now + ROTATE_AGAIN);
+        }
+    }
+
+    /// When the connection has reached the age at which it is to be replaced.
+    pub(super) fn old_at(&self) -> Option<Instant> {
+        let age = self.session.plan.rotation.max_age.filter(|_| self.session.role == Role::Current)?;
+        let old_at = self.session.live_since?.checked_add(age)?;
+        Some(self.rotate_again_at.map_or(old_at, |again| old_at.max(again)))
+    }
+
+    /// Has somebody look at its rotation at this time, once.
+    pub(super) fn look_at(&mut self, at: Instant) {
+        self.look_at = Some(at);
+    }
+
+    pub(super) fn check_again(&mut self, now: Instant) {
+        let check = self.session.plan.rotation.check.as_ref();
+        self.check_at = check.and_then(|(every, _)| now.checked_add(*every));
+    }
+
+    /// Whether its feed can go on over another connection; the error says why not.
+    pub(super) fn check_numbered(&self) -> Result<(), String> {
+        self.stale.stats().check_numbered()
+    }
+
+    /// The client's own wish for a new connection; once.
+    pub(super) fn take_rotation_wish(&mut self) -> bool {
+        std::mem::take(&mut self.session.wants_rotation)
+    }
+
+    /// Another line of the feed brings the same, so this one can be closed and dialed anew.
+    pub(super) fn replace(&mut self, desk: &mut Desk) {
+        if self.session.pipeline.is_relieved() {
+            self.break_off(desk, DisconnectReason::Replaced);
+        }
+    }
+
+    /// Whether it is one line of several, which need not be moved but only replaced.
+    pub(super) fn is_in_feed(&self) -> bool {
+        self.in_feed
+    }
+}
+
 const LOST_MEANWHILE: &str = "the old connection was lost before the new one was live";
 /// How long both connections are kept for the sake of streams that are quiet, and the old one for replies.
-pub(super) const LONGEST_OVERLAP: Duration = Duration::from_secs(5);
+const LONGEST_OVERLAP: Duration = Duration::from_secs(5);
+/// A rotation that was given up is tried again so much later, where it is owed to age.
+const ROTATE_AGAIN: Duration = Duration::from_secs(60);

@@ -1,18 +1,18 @@
 //! What the user is to see of a connection: events, messages, sends and their fate. Knows frames, but no socket calls beyond
 //! the flush of an inline send.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::outlet::{Beside, DirectOutlet, account, send_own};
 use super::plan::Plan;
+use super::settled::Settled;
 use crate::auth::AuthVerdict;
-use crate::clock;
-use crate::error::{DisconnectReason, HyperSocketError, Result};
+use crate::error::DisconnectReason;
 use crate::event::{ClientEvent, ConnectionEvent};
-use crate::handler::{Arrival, Outlet};
+use crate::handler::Arrival;
 use crate::ids::SendId;
 use crate::lifecycle::{Action, Input, Lifecycle, Phase};
 use crate::message::WsMessage;
@@ -59,15 +59,6 @@ pub(super) struct Session {
     pub(super) write_error: Option<io::Error>,
     /// When the current live spell began.
     pub(super) live_since: Option<Instant>,
-}
-
-/// What a message may bring about that most do not.
-#[derive(Default)]
-struct Beside {
-    /// Where handlers' answers go while this session stands beside the client's own.
-    aside: Option<Box<dyn Outlet + Send>>,
-    /// Answers to subscriptions that came with the message at hand.
-    replies: Vec<SubscriptionReply>,
 }
 
 /// What a session is to its client.
@@ -483,136 +474,5 @@ impl ReadTime {
             self.arrival.trail.kernel(kernel, is_last);
         }
         &mut self.arrival
-    }
-}
-
-/// Queues a message of the engine's own, which has no number.
-fn send_own(message: &WsMessage<'_>, writer: &mut FrameWriter<'_>) {
-    if writer.send(message) {
-        writer.out().mark(None, message.as_bytes().len(), None);
-    }
-}
-
-fn account(shared: &Shared, settled: &mut Settled, stream: &Stream, out: &mut WriteBuffer) {
-    while let Some(sent) = out.written(stream.written_position()) {
-        shared.counters.messages_sent.add(1);
-        shared.counters.bytes_sent.add(sent.payload_bytes as u64);
-        if let Some(id) = sent.id {
-            shared.release(sent.payload_bytes);
-            settled.settle(id, true);
-        }
-        if let Some(tick_ns) = sent.tick_ns {
-            shared.tick_to_trade.record_ns(clock::stamp_ns().saturating_sub(tick_ns));
-        }
-    }
-}
-
-/// The way of an inline handler's message: straight to the socket, within the read that it answers.
-struct DirectOutlet<'a, 'b> {
-    shared: &'a Shared,
-    settled: &'a mut Settled,
-    write_error: &'a mut Option<io::Error>,
-    writer: &'a mut FrameWriter<'b>,
-    stream: &'a mut Stream,
-    live: bool,
-    beside: &'a mut Beside,
-}
-
-impl Outlet for DirectOutlet<'_, '_> {
-    /// The epoch is that of the read which is being answered.
-    fn send(&mut self, message: WsMessage<'_>, epoch: u64, tick_ns: Option<u64>) -> Result<SendId> {
-        if let Some(aside) = &mut self.beside.aside {
-            return aside.send(message, epoch, tick_ns);
-        }
-        if !self.live || self.write_error.is_some() {
-            return Err(HyperSocketError::NotConnected);
-        }
-        let bytes = message.as_bytes().len();
-        self.shared.reserve(bytes)?;
-        if !self.writer.send(&message) {
-            self.shared.release(bytes);
-            return Err(HyperSocketError::NotConnected);
-        }
-        let id = self.shared.next_send_id();
-        let out = self.writer.out();
-        out.mark(Some(id), bytes, tick_ns);
-        if let Err(error) = self.stream.flush(out) {
-            *self.write_error = Some(error);
-        }
-        account(self.shared, self.settled, self.stream, out);
-        Ok(id)
-    }
-
-    fn subscription_replied(&mut self, reply: SubscriptionReply) {
-        self.beside.replies.push(reply);
-    }
-}
-
-/// Which sends are settled: written, or known never to be. Inline sends overtake queued ones, so ids settle out of order.
-#[derive(Debug, Default)]
-pub(super) struct Settled {
-    /// All ids up to this one are settled.
-    through: u64,
-    /// Settled ids behind a hole, and whether they were written.
-    beyond: BTreeMap<u64, bool>,
-    /// The last id up to `through` that was written in this session.
-    written: Option<SendId>,
-}
-
-impl Settled {
-    pub(super) fn settle(&mut self, id: SendId, written: bool) {
-        if id.0 != self.through + 1 {
-            self.beyond.insert(id.0, written);
-            return;
-        }
-        self.advance(id, written);
-        while let Some(written) = self.beyond.remove(&(self.through + 1)) {
-            self.advance(SendId(self.through + 1), written);
-        }
-    }
-
-    fn advance(&mut self, id: SendId, written: bool) {
-        self.through = id.0;
-        if written {
-            self.written = Some(id);
-        }
-    }
-
-    /// The last send of this session that was written with all before it.
-    pub(super) fn written_through(&self) -> Option<SendId> {
-        self.written
-    }
-
-    /// A new session: what an earlier one wrote is not its own.
-    pub(super) fn begin_session(&mut self) {
-        self.written = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_count_as_written_only_without_a_hole_before_them() {
-        let mut settled = Settled::default();
-        assert_eq!(settled.written_through(), None);
-        for (id, through) in [(1, 1), (4, 1), (3, 1), (2, 4), (5, 5)] {
-            settled.settle(SendId(id), true);
-            assert_eq!(settled.written_through(), Some(SendId(through)), "after {id}");
-        }
-    }
-
-    #[test]
-    fn what_was_dropped_was_not_written_and_a_session_counts_its_own() {
-        let mut settled = Settled::default();
-        settled.settle(SendId(1), true);
-        settled.settle(SendId(2), false);
-        assert_eq!(settled.written_through(), Some(SendId(1)));
-        settled.begin_session();
-        settled.settle(SendId(3), false);
-        assert_eq!(settled.written_through(), None);
-        settled.settle(SendId(4), true);
-        assert_eq!(settled.written_through(), Some(SendId(4)));
     }
 }
