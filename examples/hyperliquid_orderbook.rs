@@ -12,6 +12,7 @@
 
 mod support {
     pub(crate) mod board;
+    pub(crate) mod duration;
     pub(crate) mod hyperliquid;
     pub(crate) mod options;
     pub(crate) mod source;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Parser};
 use hypersockets::simulator::Pace;
 
+use super::duration::duration;
 use super::hyperliquid::Coin;
 
 /// Live L2 order books from Hyperliquid, one handler thread a coin.
@@ -84,19 +85,4 @@ fn coin(name: &str) -> Result<Coin, String> {
 fn above_zero(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("must be above zero".to_owned()) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds_per_unit = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "" => return Err(format!("without a unit: did you mean {text}s? (ms, s, m or h)")),
-        other => return Err(format!("unknown unit {other:?}: use ms, s, m or h")),
-    };
-    let count: f64 = digits.parse().map_err(|_| format!("{digits:?} is not a number: write 10s, 500ms or 2m"))?;
-    Duration::try_from_secs_f64(count * seconds_per_unit)
-        .map_err(|_| "must be zero or more, and not for ever".to_owned())
 }

@@ -1,0 +1,85 @@
+//! Headers for the upgrade request, made anew at every dial: a timestamp, or a signature over one, is never stale, also after a
+//! reconnect. The provider may block (it runs beside the loop), and none of its values is ever logged.
+//!
+//! ```text
+//! cargo run --release --example headers_example                  a simulated venue that shows what it was sent, and hangs up twice; 5 s
+//! API_KEY=… cargo run --release --example headers_example -- URL any venue, until Ctrl-C
+//! ```
+
+mod support {
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+}
+
+use std::time::{Duration, SystemTime};
+
+use clap::Parser;
+use hypersockets::{CtrlC, FixedDelay, HeaderProvider, Headers, MessageRouter, Result, WsMessage};
+use support::demo::{Demo, Script, summary};
+
+/// An API key, and the time of this dial.
+struct KeyAndTime {
+    key: String,
+}
+
+impl HeaderProvider for KeyAndTime {
+    fn get_headers(&self) -> Headers {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Headers::from([
+            ("X-Api-Key".to_owned(), self.key.clone()),
+            ("X-Timestamp".to_owned(), now.as_millis().to_string()),
+        ])
+    }
+}
+
+/// Takes every text message as it is: one route for all.
+struct Lines;
+
+impl MessageRouter for Lines {
+    type Message = String;
+    type RouteKey = ();
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<String> {
+        Ok(message.as_text().ok_or("a binary message")?.to_owned())
+    }
+
+    fn route_key(&self, _: &String) {}
+}
+
+fn main() -> Result<()> {
+    let ctrl_c = CtrlC::install()?;
+    let demo = Demo::parse();
+    let simulated = if demo.url.is_none() { Some(venue()?) } else { None };
+    let url = demo.url.clone().or(simulated.as_ref().map(Script::url)).unwrap_or_default();
+    let key = std::env::var("API_KEY").unwrap_or_else(|_| "demo-key".to_owned());
+
+    let client = hypersockets::builder()
+        .url(url)
+        .router(Lines, |routing| {
+            routing.handler((), |line: String| {
+                println!("{line}");
+                Ok(())
+            })
+        })
+        .headers(KeyAndTime { key })
+        .reconnect_strategy(FixedDelay::new(Duration::from_millis(100), None))
+        .shutdown_flag(ctrl_c.flag())
+        .build()?;
+    demo.wait(&ctrl_c);
+    summary(&client.shutdown()?);
+    Ok(())
+}
+
+/// A venue that says which headers of ours it was sent, and hangs up on the first two sessions.
+fn venue() -> Result<Script> {
+    let script = Script::start(Duration::from_millis(250), |session, beat| match beat {
+        0 => {
+            for (name, value) in session.headers().iter().filter(|(name, _)| name.to_lowercase().starts_with("x-")) {
+                session.send_text(format!("session {}: {name}: {value}", session.number()));
+            }
+        }
+        4 if session.number() < 3 => session.close(1012, "restarting"),
+        _ => {}
+    });
+    Ok(script?)
+}

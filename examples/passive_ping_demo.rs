@@ -1,0 +1,90 @@
+//! Pings that a venue sends as ordinary messages. A detector knows them, the loop answers at once, and neither the router nor a handler
+//! ever sees one: `TextPassivePing` for an exact text, `JsonPassivePing` for a field of a JSON object.
+//!
+//! ```text
+//! cargo run --release --example passive_ping_demo                two simulated venues, which drop who does not answer; 5 s
+//! cargo run --release --example passive_ping_demo -- URL         a venue that sends {"type":"ping"}, such as Lighter, until Ctrl-C
+//! ```
+
+mod support {
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+}
+
+use std::time::Duration;
+
+use clap::Parser;
+use hypersockets::{
+    Client, CtrlC, JsonPassivePing, MessageRouter, PassivePingDetector, Result, TextPassivePing, WsMessage,
+};
+use support::demo::{Demo, Script, summary};
+
+const JSON_PING: &str = r#"{"type":"ping"}"#;
+const JSON_PONG: &str = r#"{"type":"pong"}"#;
+
+/// Takes every text message as it is: one route for all.
+struct Lines;
+
+impl MessageRouter for Lines {
+    type Message = String;
+    type RouteKey = ();
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<String> {
+        Ok(message.as_text().ok_or("a binary message")?.to_owned())
+    }
+
+    fn route_key(&self, _: &String) {}
+}
+
+fn main() -> Result<()> {
+    let ctrl_c = CtrlC::install()?;
+    let demo = Demo::parse();
+    let text = TextPassivePing::new("ping", WsMessage::text("pong"));
+    let json = JsonPassivePing::new("type", "ping", WsMessage::text(JSON_PONG));
+    if let Some(url) = &demo.url {
+        let client = client("venue", url.clone(), json, &ctrl_c)?;
+        demo.wait(&ctrl_c);
+        return finish("venue", &client);
+    }
+    let venues = [venue("ping", "pong")?, venue(JSON_PING, JSON_PONG)?];
+    let texts = client("text", venues[0].url(), text, &ctrl_c)?;
+    let jsons = client("json", venues[1].url(), json, &ctrl_c)?;
+    demo.wait(&ctrl_c);
+    finish("text", &texts)?;
+    finish("json", &jsons)
+}
+
+fn client(name: &'static str, url: String, detector: impl PassivePingDetector, ctrl_c: &CtrlC) -> Result<Client> {
+    hypersockets::builder()
+        .url(url)
+        .router(Lines, |routing| {
+            routing.handler((), move |line: String| {
+                println!("{name}: {line}");
+                Ok(())
+            })
+        })
+        .passive_ping(detector)
+        .shutdown_flag(ctrl_c.flag())
+        .build()
+}
+
+fn finish(name: &str, client: &Client) -> Result<()> {
+    let report = client.shutdown()?;
+    summary(&report);
+    println!("{name}: {} pings answered, of which no handler heard", report.metrics.passive_pings_answered);
+    Ok(())
+}
+
+/// A venue that pings every second, and drops who has not answered by the next one. What looks like a ping and is none goes to
+/// the handler.
+fn venue(ping: &'static str, pong: &'static str) -> Result<Script> {
+    let script = Script::start(Duration::from_millis(250), move |session, beat| match beat % 4 {
+        0 => {
+            let answered = beat == 0 || session.await_text(Duration::from_millis(1)).is_ok_and(|text| text == pong);
+            if answered { session.send_text(ping) } else { session.close(1008, "no pong") }
+        }
+        1 => session.send_text(r#"{"type":"trade","note":{"type":"ping"}}"#),
+        _ => session.send_text(format!(r#"{{"type":"trade","id":{beat}}}"#)),
+    });
+    Ok(script?)
+}
