@@ -1,12 +1,21 @@
 //! The smallest useful client: subscribes, prints what comes, answers Ctrl-C with a report.
 //!
-//! `cargo run --release --example basic_example` runs against the embedded simulator for five seconds;
-//! `… --example basic_example wss://api.hyperliquid.xyz/ws` against the real venue until Ctrl-C.
+//! ```text
+//! cargo run --release --example basic_example                                    the embedded simulator, for 5 s
+//! cargo run --release --example basic_example -- wss://api.hyperliquid.xyz/ws    the real venue, until Ctrl-C
+//! ```
+
+mod support {
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+}
 
 use std::time::Duration;
 
+use clap::Parser;
 use hypersockets::simulator::Venue;
 use hypersockets::{CtrlC, DisconnectReason, HyperSocketError, MessageRouter, Result, WsMessage};
+use support::demo::{Demo, summary};
 
 /// Takes every text message as it is: one route for all.
 struct Lines;
@@ -24,13 +33,12 @@ impl MessageRouter for Lines {
 
 fn main() -> Result<()> {
     let ctrl_c = CtrlC::install()?;
-    let (url, venue) = match std::env::args().nth(1) {
-        Some(url) => (url, None),
-        None => {
-            let venue = Venue::hyperliquid(["BTC"]).rate_per_sec(5.0).start()?;
-            (venue.url(), Some(venue))
-        }
+    let demo = Demo::parse();
+    let simulated = match demo.url {
+        Some(_) => None,
+        None => Some(Venue::hyperliquid(["BTC"]).rate_per_sec(5.0).start()?),
     };
+    let url = demo.url.clone().or(simulated.as_ref().map(Venue::url)).unwrap_or_default();
 
     let client = hypersockets::builder()
         .url(url)
@@ -50,19 +58,7 @@ fn main() -> Result<()> {
         client => client?,
     };
 
-    match venue {
-        Some(_) => drop(ctrl_c.wait_timeout(Duration::from_secs(5))),
-        None => ctrl_c.wait(),
-    }
-    let report = client.shutdown()?;
-    let metrics = &report.metrics;
-    println!(
-        "received {}, handled {}, sent {}, reconnected {} times; shutdown took {:?}",
-        metrics.messages_received,
-        metrics.messages_handled,
-        metrics.messages_sent,
-        metrics.reconnect_count,
-        report.took
-    );
+    demo.wait(&ctrl_c);
+    summary(&client.shutdown()?);
     Ok(())
 }

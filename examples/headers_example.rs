@@ -9,13 +9,15 @@
 mod support {
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod script;
 }
 
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use hypersockets::{CtrlC, FixedDelay, HeaderProvider, Headers, MessageRouter, Result, WsMessage};
-use support::demo::{Demo, Script, summary};
+use support::demo::{Demo, summary};
+use support::script::Script;
 
 /// An API key, and the time of this dial.
 struct KeyAndTime {

@@ -9,13 +9,15 @@
 mod support {
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod script;
 }
 
 use std::time::Duration;
 
 use clap::Parser;
 use hypersockets::{ClientEvent, ConnectionEvent, CtrlC, FixedDelay, MessageRouter, Result, WsMessage};
-use support::demo::{Demo, Script, summary};
+use support::demo::{Demo, summary};
+use support::script::Script;
 
 /// Takes every text message as it is: one route for all.
 struct Lines;

@@ -1,17 +1,25 @@
 //! Many venues under one roof: a client each, one flag that says whether any of them is down, the events of all in one queue, and one
 //! shutdown. New connections keep to a limit that all clients share, and two engines share the clients out.
 //!
-//! `cargo run --release --example multi_client_example`: three simulated venues, of which one goes away for a second;
-//! `… --example multi_client_example wss://api.hyperliquid.xyz/ws` against a real one, three times, until Ctrl-C.
+//! ```text
+//! cargo run --release --example multi_client_example             three simulated venues, of which one goes away for a second
+//! cargo run --release --example multi_client_example -- wss://api.hyperliquid.xyz/ws      three clients of one venue, until Ctrl-C
+//! ```
 
-use std::sync::atomic::Ordering;
+mod support {
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+}
+
 use std::time::Duration;
 
+use clap::Parser;
 use hypersockets::simulator::{Ending, Venue};
 use hypersockets::{
-    Client, ClientEvent, ClientManager, ConnectionEvent, ConnectionLimit, CtrlC, Engine, EngineGroup, ManagerEvents,
-    MessageRouter, Result, Subscription, WsMessage,
+    Client, ClientEvent, ClientManager, ConnectionEvent, ConnectionLimit, CtrlC, DisconnectReason, Engine, EngineGroup,
+    ManagerEvents, MessageRouter, Result, Subscription, WsMessage,
 };
+use support::demo::{Demo, summary};
 
 const COINS: [&str; 3] = ["BTC", "ETH", "SOL"];
 
@@ -31,8 +39,8 @@ impl MessageRouter for Lines {
 
 fn main() -> Result<()> {
     let ctrl_c = CtrlC::install()?;
-    let real = std::env::args().nth(1);
-    let venues = match real {
+    let demo = Demo::parse();
+    let venues = match demo.url {
         Some(_) => Vec::new(),
         None => COINS
             .map(|coin| Venue::hyperliquid([coin]).rate_per_sec(100.0).start())
@@ -43,33 +51,31 @@ fn main() -> Result<()> {
     let limit = ConnectionLimit::new(30, Duration::from_secs(60));
     let manager = ClientManager::new(ctrl_c.flag());
     for (number, coin) in COINS.into_iter().enumerate() {
-        let url = real.clone().unwrap_or_else(|| venues[number].url());
+        let url = demo.url.clone().unwrap_or_else(|| venues[number].url());
         let client = client(&url, coin, &group, &limit, &manager)?;
         println!("{coin} is on engine {:?}", group.engine_of(client.connection()));
         manager.add_client(coin, client)?;
     }
     let events = manager.events();
-    if let Some(venue) = venues.first() {
-        ctrl_c.wait_timeout(Duration::from_secs(2));
-        venue.stop(Ending::Rst);
-        follow(&manager, &events, Duration::from_secs(1));
-        println!("halted: {}, down: {:?}", manager.is_halted(), manager.get_disconnected_clients());
-        venue.restart()?;
-        follow(&manager, &events, Duration::from_secs(3));
-    }
-    let running = ctrl_c.flag();
-    while real.is_some() && running.load(Ordering::Acquire) {
-        follow(&manager, &events, Duration::from_secs(1));
+    std::thread::spawn(move || follow(&events));
+    match venues.first() {
+        Some(venue) => {
+            ctrl_c.wait_timeout(Duration::from_secs(2));
+            venue.stop(Ending::Rst);
+            ctrl_c.wait_timeout(Duration::from_secs(1));
+            println!("halted: {}, down: {:?}", manager.is_halted(), manager.get_disconnected_clients());
+            venue.restart()?;
+            ctrl_c.wait_timeout(Duration::from_secs(3));
+            println!("halted: {}, down: {:?}", manager.is_halted(), manager.get_disconnected_clients());
+        }
+        None => demo.wait(&ctrl_c),
     }
     for (name, outcome) in manager.broadcast(r#"{"method":"ping"}"#)? {
         println!("{name}: ping {}", if outcome.is_ok() { "queued" } else { "refused" });
     }
     for (name, report) in manager.shutdown()? {
-        let metrics = report.metrics;
-        println!(
-            "{name}: {} messages handled, {} reconnects, closed in {:?}",
-            metrics.messages_handled, metrics.reconnect_count, report.took
-        );
+        print!("{name} ");
+        summary(&report);
     }
     group.shutdown()
 }
@@ -93,17 +99,16 @@ fn client(
         .build()
 }
 
-/// Prints what happens for so long.
-fn follow(manager: &ClientManager, events: &ManagerEvents, longest: Duration) {
-    while let Some((name, event)) = events.next_timeout(longest) {
+/// Prints what happens to all of them, to the end of the program.
+fn follow(events: &ManagerEvents) {
+    loop {
+        let Some((name, event)) = events.next_timeout(Duration::from_secs(3_600)) else { continue };
         match event {
             ClientEvent::Connection(ConnectionEvent::Live { epoch }) => println!("{name}: live, session {epoch}"),
+            ClientEvent::Connection(ConnectionEvent::Lost { reason: DisconnectReason::Shutdown, .. }) => {}
             ClientEvent::Connection(ConnectionEvent::Lost { reason, .. }) => println!("{name}: lost: {reason}"),
             ClientEvent::DialFailed { retry_in, .. } => println!("{name}: dialing again in {retry_in:?}"),
             _ => {}
-        }
-        if manager.disconnected_count() == 0 {
-            println!("all are live");
         }
     }
 }

@@ -9,6 +9,7 @@
 mod support {
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod script;
 }
 
 use std::time::Duration;
@@ -17,7 +18,8 @@ use clap::Parser;
 use hypersockets::{
     Client, CtrlC, JsonPassivePing, MessageRouter, PassivePingDetector, Result, TextPassivePing, WsMessage,
 };
-use support::demo::{Demo, Script, summary};
+use support::demo::{Demo, summary};
+use support::script::Script;
 
 const JSON_PING: &str = r#"{"type":"ping"}"#;
 const JSON_PONG: &str = r#"{"type":"pong"}"#;

@@ -10,6 +10,7 @@
 mod support {
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod script;
 }
 
 use std::time::Duration;
@@ -19,7 +20,8 @@ use hypersockets::{
     CtrlC, HandlerThread, MessageRouter, Overflow, Pulled, Result, RouteOptions, Scratch, ThreadOptions, WsMessage,
 };
 use serde::Deserialize;
-use support::demo::{Demo, Script, summary};
+use support::demo::{Demo, summary};
+use support::script::Script;
 
 /// What routes are told apart by: small and `Copy`, since it is compared for each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
