@@ -13,6 +13,7 @@ use crate::error::{DisconnectReason, HyperSocketError, Result};
 use crate::lifecycle::FirstDial;
 use crate::own_thread;
 use crate::pipeline::{OutletMaker, StartRoutes, Started, Surroundings};
+use crate::state::ClientState;
 use crate::sync::lock;
 use crate::transport::{Target, judge_subprotocols};
 
@@ -150,6 +151,8 @@ impl ClientBuilder<HasUrl, NoRouter> {
             shared.join_halted_flag(flag);
         }
         sender.connect(commands.clone());
+        // On its way to the loop it is on its way to the venue.
+        shared.transition(ClientState::Connecting, 0);
         let Options { headers, auth, plain_text_credentials, subscriptions, dialer, .. } = options;
         if let Some(limit) = &options.message_limit {
             let host = match &url {

@@ -22,7 +22,7 @@ use crate::sync::lock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientState {
-    /// Its first dial has yet to begin.
+    /// Not built yet, or its first dial waits for its turn: see [`ConnectionLimit`](crate::ConnectionLimit).
     NeverConnected,
     /// Dialing, in the TLS handshake, upgrading or authenticating.
     Connecting,

@@ -109,10 +109,10 @@ pub(super) struct Site<R: MessageRouter> {
     pub(super) is_on_loop: bool,
     /// The message at hand answers a subscription, where one was awaited.
     is_reply: bool,
+    /// There is no other line, nor anything left of one, and of messages without a sequence was told.
+    is_plain: bool,
     /// There is another line, or something left of one: what was brought may have to wait.
     in_lines: bool,
-    /// Messages without a sequence are to be told of, or may be one too many.
-    looks_at_unnumbered: bool,
     /// A message without a sequence has been told of.
     unnumbered_known: bool,
     /// Where to write how far the watched line has come.
@@ -171,8 +171,8 @@ impl<R: MessageRouter> Site<R> {
             splice: Splice::new(base.surroundings.hold),
             is_on_loop: true,
             is_reply: false,
+            is_plain: false,
             in_lines: false,
-            looks_at_unnumbered: true,
             unnumbered_known: false,
             board: None,
             published: None,
@@ -198,11 +198,22 @@ impl<R: MessageRouter> Site<R> {
         self.routes.push(route);
     }
 
+    /// `PLAIN`: no other line, no answer to wait for, nothing to be told for the first time; nearly always.
+    #[inline(always)]
+    fn deliver_as<const PLAIN: bool>(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass::<PLAIN>(raw, arrival, outlet))) {
+            self.blame(panic.as_ref(), arrival);
+        }
+        if !self.parsed.is_empty() {
+            self.pass_rest::<PLAIN>(arrival, outlet);
+        }
+    }
+
     /// Parses into `self.parsed`, where what was pushed before an error or a panic stays. One message, as it nearly always is, goes
     /// on to its route at once. May unwind.
-    fn pass(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+    fn pass<const PLAIN: bool>(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         self.step = Step::Parse;
-        if arrival.awaits_reply {
+        if !PLAIN && arrival.awaits_reply {
             self.is_reply = self.note_reply(raw, outlet);
         }
         let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
@@ -217,7 +228,7 @@ impl<R: MessageRouter> Site<R> {
         }
         self.counters.parsed.add(self.parsed.len() as u64);
         if self.parsed.len() == 1 {
-            self.pass_next(arrival, outlet);
+            self.pass_next::<PLAIN>(arrival, outlet);
         }
     }
 
@@ -237,11 +248,11 @@ impl<R: MessageRouter> Site<R> {
 
     /// Lets all messages go on to their routes, each under a guard of its own.
     #[inline(never)]
-    fn pass_rest(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+    fn pass_rest<const PLAIN: bool>(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         // They leave from the end.
         self.parsed.reverse();
         while !self.parsed.is_empty() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass_next(arrival, outlet))) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass_next::<PLAIN>(arrival, outlet))) {
                 self.blame(panic.as_ref(), arrival);
             }
         }
@@ -249,11 +260,11 @@ impl<R: MessageRouter> Site<R> {
 
     /// Lets the next message go on to its route. May unwind.
     #[inline(always)]
-    fn pass_next(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+    fn pass_next<const PLAIN: bool>(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         let left = self.parsed.len() - 1;
         self.step = Step::Find { left };
         let Some(sequence) = self.parsed.last().and_then(|message| self.router.sequence(message)) else {
-            return self.pass_unnumbered(arrival, outlet);
+            return self.pass_unnumbered::<PLAIN>(arrival, outlet);
         };
         match self.splice.judge(arrival.line, sequence, arrival.trail.received_ns) {
             Verdict::Pass(hole) => self.pass_on(hole, arrival, outlet),
@@ -267,8 +278,8 @@ impl<R: MessageRouter> Site<R> {
     }
 
     #[inline(always)]
-    fn pass_unnumbered(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
-        if self.looks_at_unnumbered && self.drops_unnumbered(arrival) {
+    fn pass_unnumbered<const PLAIN: bool>(&mut self, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
+        if !PLAIN && self.drops_unnumbered(arrival) {
             return;
         }
         self.pass_on(None, arrival, outlet);
@@ -296,7 +307,7 @@ impl<R: MessageRouter> Site<R> {
         let Some(message) = self.parsed.last() else { return };
         let route = format!("{:?}", self.router.route_key(message));
         self.unnumbered_known = true;
-        self.looks_at_unnumbered = self.in_lines;
+        self.is_plain = !self.in_lines;
         if self.base.stats.note_unnumbered(route.clone())
             && let Some(tell) = &self.base.surroundings.unnumbered
         {
@@ -518,15 +529,14 @@ impl<R: MessageRouter> Pipeline for Site<R> {
         if self.measures {
             arrival.trail.decoded(clock::stamp_ns());
         }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.pass(raw, arrival, outlet))) {
-            self.blame(panic.as_ref(), arrival);
-        }
-        if !self.parsed.is_empty() {
-            self.pass_rest(arrival, outlet);
-        }
-        if self.in_lines {
-            self.release_held();
-            self.publish_coverage();
+        if self.is_plain && !arrival.awaits_reply {
+            self.deliver_as::<true>(raw, arrival, outlet);
+        } else {
+            self.deliver_as::<false>(raw, arrival, outlet);
+            if self.in_lines {
+                self.release_held();
+                self.publish_coverage();
+            }
         }
     }
 
@@ -586,7 +596,7 @@ impl<R: MessageRouter> Pipeline for Site<R> {
             }
         }
         self.in_lines = self.board.is_some() || self.splice.has_several_lines() || self.splice.is_holding();
-        self.looks_at_unnumbered = self.in_lines || !self.unnumbered_known;
+        self.is_plain = self.unnumbered_known && !self.in_lines;
     }
 
     fn next_release_ns(&self) -> Option<u64> {
