@@ -9,14 +9,16 @@
 mod support {
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod lines;
     pub(crate) mod script;
 }
 
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
-use hypersockets::{CtrlC, FixedDelay, HeaderProvider, Headers, MessageRouter, Result, WsMessage};
+use hypersockets::{CtrlC, FixedDelay, HeaderProvider, Headers, Result};
 use support::demo::{Demo, summary};
+use support::lines::Lines;
 use support::script::Script;
 
 /// An API key, and the time of this dial.
@@ -32,20 +34,6 @@ impl HeaderProvider for KeyAndTime {
             ("X-Timestamp".to_owned(), now.as_millis().to_string()),
         ])
     }
-}
-
-/// Takes every text message as it is: one route for all.
-struct Lines;
-
-impl MessageRouter for Lines {
-    type Message = String;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> Result<String> {
-        Ok(message.as_text().ok_or("a binary message")?.to_owned())
-    }
-
-    fn route_key(&self, _: &String) {}
 }
 
 fn main() -> Result<()> {

@@ -9,29 +9,17 @@
 mod support {
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod lines;
     pub(crate) mod script;
 }
 
 use std::time::Duration;
 
 use clap::Parser;
-use hypersockets::{ClientEvent, ConnectionEvent, CtrlC, FixedDelay, MessageRouter, Result, WsMessage};
+use hypersockets::{ClientEvent, ConnectionEvent, CtrlC, FixedDelay, Result, WsMessage};
 use support::demo::{Demo, summary};
+use support::lines::Lines;
 use support::script::Script;
-
-/// Takes every text message as it is: one route for all.
-struct Lines;
-
-impl MessageRouter for Lines {
-    type Message = String;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> Result<String> {
-        Ok(message.as_text().ok_or("a binary message")?.to_owned())
-    }
-
-    fn route_key(&self, _: &String) {}
-}
 
 fn main() -> Result<()> {
     let ctrl_c = CtrlC::install()?;

@@ -9,34 +9,20 @@
 mod support {
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod lines;
     pub(crate) mod script;
 }
 
 use std::time::Duration;
 
 use clap::Parser;
-use hypersockets::{
-    Client, CtrlC, JsonPassivePing, MessageRouter, PassivePingDetector, Result, TextPassivePing, WsMessage,
-};
+use hypersockets::{Client, CtrlC, JsonPassivePing, PassivePingDetector, Result, TextPassivePing, WsMessage};
 use support::demo::{Demo, summary};
+use support::lines::Lines;
 use support::script::Script;
 
 const JSON_PING: &str = r#"{"type":"ping"}"#;
 const JSON_PONG: &str = r#"{"type":"pong"}"#;
-
-/// Takes every text message as it is: one route for all.
-struct Lines;
-
-impl MessageRouter for Lines {
-    type Message = String;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> Result<String> {
-        Ok(message.as_text().ok_or("a binary message")?.to_owned())
-    }
-
-    fn route_key(&self, _: &String) {}
-}
 
 fn main() -> Result<()> {
     let ctrl_c = CtrlC::install()?;
