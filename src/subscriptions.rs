@@ -181,10 +181,9 @@ impl Desired {
         fresh.map(|entry| (entry.id, Arc::clone(&entry.source))).collect()
     }
 
-    fn set_state(&mut self, id: u64, state: SubscriptionState) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
-            entry.state = state;
-        }
+    /// Where the one of this number stands: numbers only grow, and what goes leaves the others in order.
+    fn position(&self, id: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
     }
 
     /// The session is over, or another one speaks for the client now: all that is known of it is `progress`.
@@ -210,6 +209,8 @@ pub(crate) struct SubscriptionProgress {
     in_batch: usize,
     /// When the batch at hand has waited long enough for its answers.
     batch_until: Option<Instant>,
+    /// Those whose state has changed since it was published.
+    changed: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -256,8 +257,7 @@ impl SubscriptionProgress {
 
     /// Finds out what is to be sent, now that this is desired.
     pub(crate) fn follow(&mut self, desired: &Desired) {
-        let gone: Vec<_> =
-            self.known.keys().copied().filter(|id| desired.entries.iter().all(|entry| entry.id != *id)).collect();
+        let gone: Vec<_> = self.known.keys().copied().filter(|id| desired.position(*id).is_none()).collect();
         for id in gone {
             let Some(known) = self.known.remove(&id) else { continue };
             self.steps.retain(|step| step.id != id);
@@ -285,6 +285,7 @@ impl SubscriptionProgress {
             let (name, unsubscribe) = (entry.name.clone(), entry.unsubscribe.clone());
             let known = Known { name, revision: entry.revision, state: SubscriptionState::Desired, unsubscribe };
             self.known.insert(entry.id, known);
+            self.changed.push(entry.id);
             if let Some(message) = message {
                 self.steps.push_back(Step { id: entry.id, kind: Kind::Subscribe, message });
             }
@@ -321,6 +322,7 @@ impl SubscriptionProgress {
             && let Some(known) = self.known.get_mut(&id)
         {
             known.state = SubscriptionState::Sent;
+            self.changed.push(id);
         }
         Some(message)
     }
@@ -358,6 +360,7 @@ impl SubscriptionProgress {
         let (id, kind) = self.awaiting.remove(at);
         let Some(known) = self.known.get_mut(&id).filter(|_| kind == Kind::Subscribe) else { return Answer::Nothing };
         let name = known.name.clone();
+        self.changed.push(id);
         match why {
             None => {
                 known.state = SubscriptionState::Acknowledged;
@@ -370,10 +373,12 @@ impl SubscriptionProgress {
         }
     }
 
-    /// Lets the client's handles see how far this session has come with one subscription.
-    pub(crate) fn publish(&self, desired: &mut Desired) {
-        for (id, known) in &self.known {
-            desired.set_state(*id, known.state.clone());
+    /// Lets the client's handles see what has changed since they were shown last.
+    pub(crate) fn publish(&mut self, desired: &mut Desired) {
+        for id in self.changed.drain(..) {
+            if let (Some(at), Some(known)) = (desired.position(id), self.known.get(&id)) {
+                desired.entries[at].state = known.state.clone();
+            }
         }
     }
 
@@ -410,7 +415,7 @@ mod tests {
         messages.map(|message| message.as_text().unwrap_or_default().to_owned()).collect()
     }
 
-    fn states(progress: &SubscriptionProgress, desired: &mut Desired) -> Vec<SubscriptionState> {
+    fn states(progress: &mut SubscriptionProgress, desired: &mut Desired) -> Vec<SubscriptionState> {
         progress.publish(desired);
         desired.states().into_iter().map(|(_, state)| state).collect()
     }
@@ -430,10 +435,10 @@ mod tests {
         assert_eq!(sent(&mut progress, now), ["+a", "+b", "+c"]);
         assert_eq!(progress.reply(SubscriptionReply::Accepted), accepted("a"));
         assert_eq!(progress.reply(SubscriptionReply::AcceptedNamed("c".into())), accepted("c"));
-        assert_eq!(states(&progress, &mut desired), [Acknowledged, Sent, Acknowledged]);
+        assert_eq!(states(&mut progress, &mut desired), [Acknowledged, Sent, Acknowledged]);
         let refused = progress.reply(SubscriptionReply::Rejected("no such market".into()));
         assert_eq!(refused, Answer::Rejected { name: "b".into(), why: "no such market".into() });
-        assert_eq!(states(&progress, &mut desired)[1], Failed("no such market".into()));
+        assert_eq!(states(&mut progress, &mut desired)[1], Failed("no such market".into()));
         assert_eq!(progress.reply(SubscriptionReply::Accepted), Answer::Nothing);
         assert!(!progress.awaits_reply());
     }

@@ -132,7 +132,7 @@ impl Session {
         self.settled.begin_session();
         self.lifecycle.take_over();
         self.shared.counters.rotations.add(1);
-        self.progress.publish(&mut lock(&self.shared.subscriptions));
+        lock(&self.shared.subscriptions).adopt(&self.progress);
         let epoch = self.lifecycle.epoch();
         log::info!("client {}: moved to a new connection, epoch {epoch}", self.shared.id);
         self.tell(ConnectionEvent::Rotated { epoch });
@@ -224,7 +224,8 @@ impl Session {
     fn take_subscription_replies(&mut self, now: Instant, writer: &mut FrameWriter<'_>) {
         while let Some(reply) = self.beside.replies.pop() {
             self.on_subscription_reply(reply);
-            self.follow_subscriptions(now, writer);
+            // What is desired is the same, but the next batch may go.
+            self.send_subscriptions(now, writer);
         }
     }
 
@@ -282,7 +283,8 @@ impl Session {
         // A detector that panics has not recognised a ping: the message goes on to the router.
         answered.unwrap_or_else(|_| {
             self.shared.counters.raw_panics.add(1);
-            self.shared.report(|| ClientEvent::ParseFailed { error: "passive ping detector panicked".to_owned() });
+            self.shared
+                .report_fault(|| ClientEvent::ParseFailed { error: "passive ping detector panicked".to_owned() });
             false
         })
     }
@@ -340,12 +342,15 @@ impl Session {
         if !matches!(self.lifecycle.phase(), Phase::Live(_)) {
             return;
         }
-        let shared = Arc::clone(&self.shared);
-        let mut desired = lock(&shared.subscriptions);
-        self.progress.follow(&desired);
+        self.progress.follow(&lock(&self.shared.subscriptions));
+        self.send_subscriptions(now, writer);
+    }
+
+    /// Sends what is still to be sent of the subscriptions, as far as it may go now, and lets handles see how far that is.
+    fn send_subscriptions(&mut self, now: Instant, writer: &mut FrameWriter<'_>) {
         self.subscribe_at = None;
         while self.progress.has_more() {
-            let turn = shared.gauge.get().map_or(now, |gauge| gauge.next(now));
+            let turn = self.shared.gauge.get().map_or(now, |gauge| gauge.next(now));
             if turn > now {
                 self.subscribe_at = Some(turn);
                 break;
@@ -355,7 +360,7 @@ impl Session {
             self.note_message(now);
         }
         if self.role == Role::Current {
-            self.progress.publish(&mut desired);
+            self.progress.publish(&mut lock(&self.shared.subscriptions));
         }
     }
 
