@@ -250,13 +250,9 @@ impl<R> fmt::Debug for FeedArbiterBuilder<R> {
 
 /// Closes all lines for good where a route has messages without a sequence.
 fn refusal(senders: Vec<Sender>) -> Unnumbered {
-    Box::new(move |route| {
-        let why = format!(
-            "route {route} has messages without a sequence, so nobody could tell which of them were handled already; \
-             give them one in MessageRouter::sequence, or skip them"
-        );
+    Box::new(move |why| {
         for sender in &senders {
-            let reason = DisconnectReason::NotSpliced(why.clone());
+            let reason = DisconnectReason::NotSpliced(why.to_owned());
             // A loop that is gone has nothing to close.
             let _ = sender.command(Command::GiveUp(sender.shared.id, reason));
         }

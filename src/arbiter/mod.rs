@@ -23,8 +23,8 @@ pub use builder::FeedArbiterBuilder;
 /// engines. The first arrival of each message goes to its handler, what comes again is dropped before routing, and what one line
 /// misses the others bring: handlers see one stream in order, and never notice that a line dies and comes back.
 ///
-/// Messages are told apart by [`MessageRouter::sequence`](crate::MessageRouter::sequence), which must mean the same on all lines. A message behind a hole waits until
-/// another line has filled the hole, or all live lines are past it ([`Gap`](crate::ConnectionEvent::Gap) tells of the hole then), or
+/// Messages are told apart by [`MessageRouter::sequence`](crate::MessageRouter::sequence), which must mean the same on all lines.
+/// A message behind a hole waits until another line has filled the hole, or all live lines are past it ([`Gap`](crate::ConnectionEvent::Gap) tells of the hole then), or
 /// those that are not have been silent for the time of [`hold`](FeedArbiterBuilder::hold), after which nobody waits for them until
 /// they speak again. The first message of a stream waits likewise until each live line has shown the stream.
 ///
@@ -33,8 +33,8 @@ pub use builder::FeedArbiterBuilder;
 /// ([`MessageRouter::subscription_reply`](crate::MessageRouter::subscription_reply)) need none.
 ///
 /// Handlers get [`Live`](crate::ConnectionEvent::Live) when the first line is live, and [`Lost`](crate::ConnectionEvent::Lost) when
-/// the last is gone, and no other is in its handshake and live within the time of `hold`; [`Delivery::connection`](crate::Delivery::connection) says which line brought a message. A feed only reads:
-/// to send, take the line's own [`Client`].
+/// the last is gone, and no other is in its handshake and live within the time of `hold`;
+/// [`Delivery::connection`](crate::Delivery::connection) says which line brought a message. A feed only reads: to send, take the line's own [`Client`].
 ///
 /// ```no_run
 /// # use hypersockets::{MessageRouter, Result, Sequence, WsMessage};

@@ -46,16 +46,14 @@ impl Connection {
     }
 
     pub(super) fn dial(&mut self, desk: &mut Desk, attempt: u64, deadline: Instant) {
-        let providers = &self.session.plan.providers;
         // Before anybody is asked for what may be stale by the time of its turn.
-        if let UrlSource::Fixed(url) = &providers.url
+        if let UrlSource::Fixed(url) = &self.session.plan.providers.url
             && let Ok(target) = Target::parse(url)
             && self.is_held_back(desk, attempt, &target)
         {
             return;
         }
-        let providers = &self.session.plan.providers;
-        if let Some(outcome) = providers.prepare_at_once() {
+        if let Some(outcome) = self.session.plan.providers.prepare_at_once() {
             return self.connect(desk, attempt, outcome);
         }
         self.link = Link::Preparing;

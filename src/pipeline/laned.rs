@@ -8,7 +8,7 @@ use super::Pipeline;
 use super::lanes::{Barrier, Batch, LanePool, Lanes, Meeting, Tenant, Work};
 use super::lines::LineChange;
 use super::plan::Base;
-use super::site::Site;
+use super::site::{Site, note_reply};
 use crate::clock;
 use crate::event::ConnectionEvent;
 use crate::handler::{Arrival, Outlet};
@@ -78,16 +78,11 @@ impl<R: MessageRouter> Laned<R> {
 
     /// Whether the message answers a subscription, which is told then.
     fn note_reply(&self, raw: &WsMessage<'_>, outlet: &mut dyn Outlet) -> bool {
-        let reply = catch_unwind(AssertUnwindSafe(|| self.router.subscription_reply(raw)));
-        let reply = reply.unwrap_or_else(|_| {
+        let noted = catch_unwind(AssertUnwindSafe(|| note_reply(self.router.as_ref(), raw, outlet)));
+        noted.unwrap_or_else(|_| {
             self.base.surroundings.shared.counters.raw_panics.add(1);
-            None
-        });
-        let is_reply = reply.is_some();
-        if let Some(reply) = reply {
-            outlet.subscription_replied(reply);
-        }
-        is_reply
+            false
+        })
     }
 
     /// Makes a lane ready for this client.

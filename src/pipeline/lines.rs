@@ -218,6 +218,15 @@ impl Feed {
     }
 }
 
+impl LineEnd {
+    /// Does something with the pipeline, as long as this end leads there.
+    fn with(&self, act: impl FnOnce(&mut dyn Pipeline)) {
+        if let Some(pipeline) = &mut lock(&self.feed).pipeline {
+            act(pipeline.as_mut());
+        }
+    }
+}
+
 impl Pipeline for LineEnd {
     fn deliver(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         let mut feed = lock(&self.feed);
@@ -244,27 +253,19 @@ impl Pipeline for LineEnd {
     }
 
     fn route_event(&mut self, route: &Arc<RouteStats>, event: &ConnectionEvent) {
-        if let Some(pipeline) = &mut lock(&self.feed).pipeline {
-            pipeline.route_event(route, event);
-        }
+        self.with(|pipeline| pipeline.route_event(route, event));
     }
 
     fn read_done(&mut self) {
-        if let Some(pipeline) = &mut lock(&self.feed).pipeline {
-            pipeline.read_done();
-        }
+        self.with(|pipeline| pipeline.read_done());
     }
 
     fn drained(&mut self) {
-        if let Some(pipeline) = &mut lock(&self.feed).pipeline {
-            pipeline.drained();
-        }
+        self.with(|pipeline| pipeline.drained());
     }
 
     fn line(&mut self, change: &LineChange) {
-        if let Some(pipeline) = &mut lock(&self.feed).pipeline {
-            pipeline.line(change);
-        }
+        self.with(|pipeline| pipeline.line(change));
     }
 
     fn next_release_ns(&self) -> Option<u64> {

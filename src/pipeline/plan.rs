@@ -102,7 +102,7 @@ pub(crate) struct Surroundings {
 /// Makes a way back to the socket.
 pub(crate) type OutletMaker = Arc<dyn Fn() -> Box<dyn Outlet + Send> + Send + Sync>;
 
-/// Takes the name of the route.
+/// Takes the reason why the feed cannot be put together.
 pub(crate) type Unnumbered = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Takes the epoch, and the name of the route.

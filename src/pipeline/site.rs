@@ -214,7 +214,8 @@ impl<R: MessageRouter> Site<R> {
     fn pass<const PLAIN: bool>(&mut self, raw: &WsMessage<'_>, arrival: &mut Arrival, outlet: &mut dyn Outlet) {
         self.step = Step::Parse;
         if !PLAIN && arrival.awaits_reply {
-            self.is_reply = self.note_reply(raw, outlet);
+            // On a lane, the loop has asked already.
+            self.is_reply = !self.is_on_loop || note_reply(self.router.as_ref(), raw, outlet);
         }
         let mut out = Parsed::new(&mut self.parsed, &mut self.scratch);
         let outcome = self.router.parse_each(raw.borrowed(), &mut out);
@@ -230,20 +231,6 @@ impl<R: MessageRouter> Site<R> {
         if self.parsed.len() == 1 {
             self.pass_next::<PLAIN>(arrival, outlet);
         }
-    }
-
-    /// Whether the message answers a subscription, which is told then. May unwind.
-    fn note_reply(&self, raw: &WsMessage<'_>, outlet: &mut dyn Outlet) -> bool {
-        if !self.is_on_loop {
-            // The loop has asked already.
-            return true;
-        }
-        let reply = self.router.subscription_reply(raw);
-        let is_reply = reply.is_some();
-        if let Some(reply) = reply {
-            outlet.subscription_replied(reply);
-        }
-        is_reply
     }
 
     /// Lets all messages go on to their routes, each under a guard of its own.
@@ -308,10 +295,11 @@ impl<R: MessageRouter> Site<R> {
         let route = format!("{:?}", self.router.route_key(message));
         self.unnumbered_known = true;
         self.is_plain = !self.in_lines;
-        if self.base.stats.note_unnumbered(route.clone())
-            && let Some(tell) = &self.base.surroundings.unnumbered
+        let stats = &self.base.stats;
+        if stats.note_unnumbered(route)
+            && let (Some(tell), Err(why)) = (&self.base.surroundings.unnumbered, stats.check_numbered())
         {
-            tell(&route);
+            tell(&why);
         }
     }
 
@@ -521,6 +509,16 @@ impl<R: MessageRouter> Site<R> {
     fn report(&self, event: impl FnOnce() -> ClientEvent) {
         self.base.surroundings.shared.report_fault(event);
     }
+}
+
+/// Whether the message answers a subscription, which is told then. May unwind.
+pub(super) fn note_reply<R: MessageRouter>(router: &R, raw: &WsMessage<'_>, outlet: &mut dyn Outlet) -> bool {
+    let reply = router.subscription_reply(raw);
+    let is_reply = reply.is_some();
+    if let Some(reply) = reply {
+        outlet.subscription_replied(reply);
+    }
+    is_reply
 }
 
 impl<R: MessageRouter> Pipeline for Site<R> {

@@ -104,10 +104,10 @@ struct Held<T> {
 }
 
 impl<T> Stream<T> {
-    fn new(generation: u32) -> Self {
+    fn new() -> Self {
         Self {
             last: None,
-            generation,
+            generation: 0,
             views: Vec::new(),
             held: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -242,7 +242,7 @@ impl<T> Splice<T> {
         let mut watch = Watch { line, coverage };
         for stream in self.streams.values_mut() {
             (stream.covered, stream.active) = (false, false);
-            note_coverage(stream, &mut watch, Verdict::Repeat);
+            note_coverage(stream, &mut watch, false);
         }
         self.watch = Some(watch);
     }
@@ -263,7 +263,7 @@ impl<T> Splice<T> {
             if let Some(watch) = watch {
                 watch.coverage.uncovered += 1;
             }
-            Stream::new(0)
+            Stream::new()
         });
         // What a line that has left was waiting for is still to be put in order.
         let verdict = if self.lines.len() > 1 || !stream.held.is_empty() {
@@ -272,7 +272,7 @@ impl<T> Splice<T> {
             judge_only(stream, &self.lines, line, sequence, now_ns)
         };
         if let Some(watch) = &mut self.watch {
-            note_coverage(stream, watch, verdict);
+            note_coverage(stream, watch, matches!(verdict, Verdict::Pass(_)));
         }
         verdict
     }
@@ -298,8 +298,7 @@ impl<T> Splice<T> {
             let stream = self.streams.get_mut(&id)?;
             let released = release_from(stream, id, &self.lines);
             if let Some(watch) = &mut self.watch {
-                let passed = if released.is_some() { Verdict::Pass(None) } else { Verdict::Repeat };
-                note_coverage(stream, watch, passed);
+                note_coverage(stream, watch, released.is_some());
             }
             if stream.held.is_empty() {
                 self.holding.swap_remove(at);
@@ -496,7 +495,7 @@ fn release_from<T>(stream: &mut Stream<T>, id: u64, lines: &[Line]) -> Option<(T
     }
 }
 
-fn note_coverage<T>(stream: &mut Stream<T>, watch: &mut Watch, verdict: Verdict) {
+fn note_coverage<T>(stream: &mut Stream<T>, watch: &mut Watch, passed: bool) {
     if stream.covered {
         return;
     }
@@ -506,7 +505,7 @@ fn note_coverage<T>(stream: &mut Stream<T>, watch: &mut Watch, verdict: Verdict)
         watch.coverage.covered += 1;
         watch.coverage.uncovered -= 1;
         watch.coverage.active -= usize::from(stream.active);
-    } else if matches!(verdict, Verdict::Pass(_)) && !stream.active {
+    } else if passed && !stream.active {
         stream.active = true;
         watch.coverage.active += 1;
     }
