@@ -11,6 +11,7 @@ use crate::clock;
 use crate::error::{HyperSocketError, Result};
 use crate::ids::SendId;
 use crate::message::WsMessage;
+use crate::metrics::Counter;
 use crate::sync::lock;
 
 /// What tells the replies to requests apart: the number or the text that the venue sends back.
@@ -106,13 +107,14 @@ impl Requests {
         }
     }
 
-    /// A reply came in the session of this epoch; false where nobody waits for it there.
-    pub(crate) fn reply(&self, id: &RequestId, epoch: u64, message: &WsMessage<'_>) -> bool {
+    /// A reply came in the session of this epoch, which is counted before whoever waits for it wakes; false where nobody does.
+    pub(crate) fn reply(&self, id: &RequestId, epoch: u64, message: &WsMessage<'_>, replies: &Counter) -> bool {
         let mut waiting = lock(&self.0);
         if waiting.entries.get(id).is_none_or(|entry| entry.epoch != epoch) {
             return false;
         }
         let Some(entry) = waiting.entries.remove(id) else { return false };
+        replies.add(1);
         // There is room for the one reply; whoever asked may have lost interest.
         let _ = entry.reply.try_send(Ok(message.borrowed().into_owned()));
         true

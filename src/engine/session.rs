@@ -266,9 +266,9 @@ impl Session {
         });
         let Some(id) = found else { return false };
         let counters = &self.shared.counters;
-        let wanted = self.shared.requests.reply(&id, self.lifecycle.epoch(), message);
-        let counter = if wanted { &counters.replies } else { &counters.replies_unmatched };
-        counter.add(1);
+        if !self.shared.requests.reply(&id, self.lifecycle.epoch(), message, &counters.replies) {
+            counters.replies_unmatched.add(1);
+        }
         true
     }
 
