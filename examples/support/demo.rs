@@ -1,4 +1,5 @@
 //! What the small examples have in common: a URL or the embedded simulator, a time, Ctrl-C, and the closing summary.
+#![allow(dead_code)] // each example takes its own part of the support
 
 use std::time::Duration;
 
@@ -15,16 +16,21 @@ pub(crate) struct Demo {
 
     /// Stop by itself after this long, such as 10s, 500ms or 2m; after 5s with the simulator unless given
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
-    run_for: Option<Duration>,
+    pub(crate) run_for: Option<Duration>,
 }
 
 impl Demo {
     /// Waits for the end: the time that was given, or Ctrl-C.
     pub(crate) fn wait(&self, ctrl_c: &CtrlC) {
-        match self.run_for.or(self.url.is_none().then_some(SIMULATED_FOR)) {
+        match self.longest() {
             Some(longest) => drop(ctrl_c.wait_timeout(longest)),
             None => ctrl_c.wait(),
         }
+    }
+
+    /// How long to run; `None` is until Ctrl-C.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        self.run_for.or(self.url.is_none().then_some(SIMULATED_FOR))
     }
 }
 

@@ -4,13 +4,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use super::binance::Binance;
 use super::certificate::Certificate;
+use super::dialect::Dialect;
+use super::exchange::Exchange;
 use super::hyperliquid::Market;
+use super::kraken::Kraken;
+use super::lighter::Lighter;
 use super::listening::Reserved;
+use super::okx::{ApiKey, Okx};
 use super::program::Program;
 use super::recording::Recording;
-use super::replay::{Pace, Reel};
+use super::replay::{Pace, Reel, offsets};
 use super::shared::Shared;
 use super::tally::Tally;
 use super::tls_fault::TlsFault;
@@ -30,6 +37,9 @@ pub struct VenueBuilder {
     ignores_close: bool,
     starts_on_connect: bool,
     closes_at_end: bool,
+    history: Option<Recording>,
+    snapshots: Vec<(String, String)>,
+    lose_every: u64,
 }
 
 #[derive(Debug)]
@@ -38,6 +48,16 @@ enum Script {
     Hyperliquid(Vec<String>),
     Replay(Recording),
     Ticks(usize),
+    Exchange(Speaks, Vec<String>),
+    Okx(ApiKey),
+}
+
+/// Whose formats an exchange speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Binance,
+    Kraken,
+    Lighter,
 }
 
 impl Venue {
@@ -59,6 +79,32 @@ impl Venue {
         VenueBuilder::new(Script::Ticks(message_bytes))
     }
 
+    /// A venue that speaks like Binance: streams by the path (`/ws/…`, `/stream?streams=…`, see [`Venue::url_at`]) or by `SUBSCRIBE`,
+    /// and at `/ws-api/v3` the WebSocket API, of which it has `depth` and `ping`. Its symbols are these, in capitals; the streams
+    /// `@depth@100ms`, `@bookTicker` and `@trade`. All sessions see the same market, of seeded random walks.
+    pub fn binance(symbols: impl IntoIterator<Item = impl Into<String>>) -> VenueBuilder {
+        VenueBuilder::exchange(Speaks::Binance, symbols.into_iter().map(Into::into).collect())
+    }
+
+    /// A venue that speaks like Kraken's public feed, version 2: `book` of the venue's depths, with its checksum, and `trade` of these
+    /// pairs, such as `BTC/USD`. All sessions see the same market, of seeded random walks.
+    pub fn kraken(pairs: impl IntoIterator<Item = impl Into<String>>) -> VenueBuilder {
+        VenueBuilder::exchange(Speaks::Kraken, pairs.into_iter().map(Into::into).collect())
+    }
+
+    /// A venue that speaks like Lighter: `order_book`, `trade` and `market_stats` of the markets with these numbers. It sends
+    /// `{"type":"ping"}` every 2 s, and closes the session of who has left two unanswered. All sessions see the same market, of seeded
+    /// random walks.
+    pub fn lighter(markets: impl IntoIterator<Item = u32>) -> VenueBuilder {
+        VenueBuilder::exchange(Speaks::Lighter, markets.into_iter().map(|market| market.to_string()).collect())
+    }
+
+    /// A venue that speaks like OKX's private feed to who logs in with this key: it verifies the signature and the timestamp, and
+    /// sends `account`, `orders` and `positions`. Who is silent for 30 s is cut off.
+    pub fn okx(key: ApiKey) -> VenueBuilder {
+        VenueBuilder::new(Script::Okx(key))
+    }
+
     /// A venue that plays the whole recording once to each session.
     pub fn replay(recording: Recording) -> VenueBuilder {
         VenueBuilder::new(Script::Replay(recording))
@@ -66,6 +112,10 @@ impl Venue {
 }
 
 impl VenueBuilder {
+    fn exchange(speaks: Speaks, markets: Vec<String>) -> Self {
+        VenueBuilder::new(Script::Exchange(speaks, markets))
+    }
+
     fn new(script: Script) -> Self {
         VenueBuilder {
             script,
@@ -78,6 +128,9 @@ impl VenueBuilder {
             ignores_close: false,
             starts_on_connect: false,
             closes_at_end: false,
+            history: None,
+            snapshots: Vec::new(),
+            lose_every: 0,
         }
     }
 
@@ -100,8 +153,9 @@ impl VenueBuilder {
     }
 
     /// Hyperliquid: books per second on each subscribed coin, 10 unless told. For two books there is one best bid and
-    /// offer, and for four one trades message, to those who subscribed to them. Ticks: messages per second to each
-    /// session, each sent within microseconds of its time; above 1,000 this takes a whole core.
+    /// offer, and for four one trades message, to those who subscribed to them. Binance, Kraken and Lighter: updates of each
+    /// book per second, 10 unless told. OKX: messages per second to each session. Ticks: messages per second to each session, each
+    /// sent within microseconds of its time; above 1,000 this takes a whole core.
     pub fn rate_per_sec(mut self, rate_per_sec: f64) -> Self {
         self.rate_per_sec = rate_per_sec;
         self
@@ -113,15 +167,36 @@ impl VenueBuilder {
         self.pace(Pace::FlatOut)
     }
 
-    /// Replay: as recorded unless told, or flat out if the recording has no times.
+    /// Replay and history: as recorded unless told, or flat out if the recording has no times.
     pub fn pace(mut self, pace: Pace) -> Self {
         self.pace = Some(pace);
         self
     }
 
-    /// Hyperliquid: the prices follow from the seed, the coin and the session's number.
+    /// Hyperliquid: the prices follow from the seed, the coin and the session's number; Binance, Kraken and Lighter: from the seed and
+    /// the market.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Binance, Kraken and Lighter: what happens on the market is this recording of the venue, in place of random walks. It begins with
+    /// the first subscription; a session that subscribes later, or anew, gets a snapshot of the book as it is by then.
+    pub fn history(mut self, recording: Recording) -> Self {
+        self.history = Some(recording);
+        self
+    }
+
+    /// Binance, with a history: the book of this symbol starts from this body of an answer to `depth`, as the recorder fetched it. A
+    /// symbol without one starts from nothing.
+    pub fn snapshot(mut self, symbol: impl Into<String>, body: impl Into<String>) -> Self {
+        self.snapshots.push((symbol.into(), body.into()));
+        self
+    }
+
+    /// Binance, Kraken and Lighter: each so-manieth update of a book happens, and nobody is told. 0, the default, is none.
+    pub fn lose_every(mut self, updates: u64) -> Self {
+        self.lose_every = updates;
         self
     }
 
@@ -157,17 +232,31 @@ impl VenueBuilder {
                 let market = Market::new(named, self.rate_per_sec, self.seed);
                 Program::Hyperliquid(Arc::new(market))
             }
-            Script::Replay(recording) => {
-                let pace = match (self.pace, recording.received_ns()) {
-                    (Some(pace), _) => pace,
-                    (None, Some(_)) => Pace::Recorded,
-                    (None, None) => Pace::FlatOut,
+            Script::Okx(key) => Program::Okx(Arc::new(Okx::new(key, self.rate_per_sec))),
+            Script::Exchange(speaks, markets) => {
+                let dialect: Box<dyn Dialect> = match speaks {
+                    Speaks::Binance => Box::new(Binance { snapshots: self.snapshots }),
+                    Speaks::Kraken => Box::new(Kraken),
+                    Speaks::Lighter => Box::new(Lighter),
                 };
-                if matches!(pace, Pace::Factor(factor) if factor.is_nan() || factor <= 0.0) {
-                    return Err(invalid("the factor of a pace must be above zero"));
-                }
-                let mut reel = Reel::new(&recording, pace)
-                    .ok_or_else(|| invalid("the recording has no receive times: it can only be played flat out"))?;
+                let exchange = match self.history {
+                    None if markets.is_empty() => {
+                        return Err(invalid("an exchange without a market, and without a history"));
+                    }
+                    None => Exchange::walking(dialect, &markets, self.rate_per_sec, self.seed),
+                    Some(recording) => {
+                        let lines = recording.messages().map(std::str::from_utf8).collect::<Result<Vec<_>, _>>();
+                        let lines = lines.map_err(|error| invalid(&format!("a history of text only: {error}")))?;
+                        let history =
+                            dialect.read(&lines).map_err(|error| invalid(&format!("the history: {error}")))?;
+                        Exchange::recorded(dialect, history, timing(&recording, self.pace)?)
+                            .map_err(|error| invalid(&format!("the history: {error}")))?
+                    }
+                };
+                Program::Exchange(Arc::new(exchange.lose_every(self.lose_every)))
+            }
+            Script::Replay(recording) => {
+                let mut reel = Reel::new(&recording, timing(&recording, self.pace)?);
                 reel.starts_on_connect = self.starts_on_connect;
                 reel.closes_at_end = self.closes_at_end;
                 Program::Replay(Arc::new(reel))
@@ -193,6 +282,20 @@ impl VenueBuilder {
         let reserved = Reserved::bind(self.port)?;
         Venue::start(Arc::new(shared), reserved, certificate, coins, upgraded, replays)
     }
+}
+
+/// When each message of a recording is due; nothing where all are at once.
+fn timing(recording: &Recording, pace: Option<Pace>) -> io::Result<Vec<Duration>> {
+    let pace = match (pace, recording.received_ns()) {
+        (Some(pace), _) => pace,
+        (None, Some(_)) => Pace::Recorded,
+        (None, None) => Pace::FlatOut,
+    };
+    if matches!(pace, Pace::Factor(factor) if factor.is_nan() || factor <= 0.0) {
+        return Err(invalid("the factor of a pace must be above zero"));
+    }
+    offsets(recording, pace)
+        .ok_or_else(|| invalid("the recording has no receive times: it can only be played flat out"))
 }
 
 fn invalid(what: &str) -> io::Error {

@@ -403,8 +403,8 @@ impl Connection {
     fn begin_session(&mut self, request: Request, receivers: ReportReceivers, now: Stamp) {
         self.phase = Phase::Live;
         self.number = self.shared.tally.open_session();
-        self.feed = self.shared.program.feed(self.number);
-        self.feed.upgraded(now);
+        self.feed = self.shared.program.feed(self.number, &request.path);
+        self.feed.upgraded(now, &mut self.outbox);
         let session = Session::new(self.number, request, self.commander.clone(), receivers);
         // Fails only when the venue is being dropped.
         let _ = self.shared.sessions.send(session);

@@ -44,25 +44,36 @@
 // | connection                                                             | the thread of each connection         |
 // | shared                                                                 | what the venue lends to those threads |
 // | program                                                                | chooses among the feeds               |
-// | hyperliquid, replay, session, ticks                                    | the feeds; the test's end             |
+// | exchange, hyperliquid, okx, replay, session, ticks                     | the feeds; the test's end             |
+// | binance, kraken, lighter                                               | how exchanges say things              |
+// | dialect                                                                | what those have in common             |
+// | walk                                                                   | a book that changes at random         |
 // | command, outbox, recording                                             | orders; bytes on their way; messages  |
 // | recording_file                                                         | the format of a recorded session      |
 // | certificate, upgrade                                                   | who it says it is; how it is asked    |
 // | session_fault, tls_fault, upgrade_fault                                | the ways to go wrong                  |
-// | book, clock, due, frames, link, listening, report, tally, verdict      | words, sockets and numbers            |
+// | book, clock, due, frames, ladder, link, listening, report, tally,      |
+// | verdict                                                                | words, sockets and numbers            |
 
 mod acceptor;
+mod binance;
 mod book;
 mod builder;
 mod certificate;
 mod clock;
 mod command;
 mod connection;
+mod dialect;
 mod due;
+mod exchange;
 mod frames;
 mod hyperliquid;
+mod kraken;
+mod ladder;
+mod lighter;
 mod link;
 mod listening;
+mod okx;
 mod outbox;
 mod program;
 mod recording;
@@ -79,12 +90,14 @@ mod upgrade;
 mod upgrade_fault;
 mod venue;
 mod verdict;
+mod walk;
 
 #[cfg(test)]
 mod tests;
 
 pub use builder::VenueBuilder;
 pub use command::Ending;
+pub use okx::ApiKey;
 pub use recording::Recording;
 pub use recording_file::{Cut, RecordingWriter};
 pub use replay::Pace;

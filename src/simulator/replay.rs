@@ -31,30 +31,28 @@ pub(super) struct Reel {
     pub(super) closes_at_end: bool,
 }
 
+/// From the first message to each; nothing where all are at once. `None` if the pace wants receive times that the recording lacks.
+pub(super) fn offsets(recording: &Recording, pace: Pace) -> Option<Vec<Duration>> {
+    let factor = match pace {
+        Pace::FlatOut => return Some(Vec::new()),
+        Pace::Recorded => 1.0,
+        Pace::Factor(factor) => factor,
+    };
+    let times = recording.received_ns()?;
+    let first = times.first().copied().unwrap_or(0);
+    let offset = |time: &u64| Duration::from_nanos((time.saturating_sub(first) as f64 / factor) as u64);
+    Some(times.iter().map(offset).collect())
+}
+
 impl Reel {
-    /// `None` if the pace wants receive times that the recording lacks.
-    pub(super) fn new(recording: &Recording, pace: Pace) -> Option<Self> {
-        let factor = match pace {
-            Pace::FlatOut => None,
-            Pace::Recorded => Some(1.0),
-            Pace::Factor(factor) => Some(factor),
-        };
-        let offsets = match factor {
-            None => Vec::new(),
-            Some(factor) => {
-                let times = recording.received_ns()?;
-                let first = times.first().copied().unwrap_or(0);
-                let offset = |time: &u64| Duration::from_nanos((time.saturating_sub(first) as f64 / factor) as u64);
-                times.iter().map(offset).collect()
-            }
-        };
+    pub(super) fn new(recording: &Recording, offsets: Vec<Duration>) -> Self {
         let mut frames = Vec::new();
         let mut ends = Vec::with_capacity(recording.len());
         for (opcode, payload) in recording.frames() {
             frames::append(&mut frames, opcode, payload);
             ends.push(frames.len());
         }
-        Some(Reel { frames, ends, offsets, starts_on_connect: false, closes_at_end: false })
+        Reel { frames, ends, offsets, starts_on_connect: false, closes_at_end: false }
     }
 }
 

@@ -68,6 +68,12 @@ impl Venue {
         }
     }
 
+    /// The same, with another path and query, such as `/stream?streams=btcusdt@trade`.
+    pub fn url_at(&self, path: &str) -> String {
+        let url = self.url();
+        format!("{}{path}", url.strip_suffix("/ws").unwrap_or(&url))
+    }
+
     /// The port, the same over restarts. It listens on `127.0.0.1`, and on `::1` where there is one.
     pub fn port(&self) -> u16 {
         self.port

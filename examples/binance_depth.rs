@@ -1,0 +1,249 @@
+//! Binance order books by the venue's own rule: a snapshot, and the events of the depth stream that follow on it. Each book has a thread.
+//! While it waits for a snapshot, which comes over a second client as the reply to a request, its events wait in the route's queue; those
+//! that the snapshot has in it are dropped, and the first that goes beyond it must follow on it. An event that does not follow is a gap:
+//! it is told, and the book starts anew.
+//!
+//! ```text
+//! cargo run --release --example binance_depth                          the embedded simulator, which loses an update now and then; 5 s
+//! cargo run --release --example binance_depth -- wss://stream.binance.com:9443      the real venue, until Ctrl-C
+//! cargo run --release --example binance_depth -- --replay FILE.jsonl   a recording, flat out; with the snapshots of FILE.rest.jsonl
+//! ```
+
+pub(crate) mod support {
+    pub(crate) mod binance;
+    pub(crate) mod book_board;
+    pub(crate) mod book_demo;
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+    pub(crate) mod lines;
+    pub(crate) mod price_levels;
+}
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Parser;
+use hypersockets::simulator::{Venue, VenueBuilder};
+use hypersockets::{
+    Client, ConnectionEvent, CtrlC, DisconnectReason, MessageHandler, MessageRouter, RequestId, Result, WsMessage,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use support::binance::{Applied, Book, Depth, Feed, Snapshot};
+use support::book_board::{BookAccount, BookBoard, Slot};
+use support::book_demo::BookDemo;
+use support::demo::summary;
+use support::lines::Lines;
+
+/// Where snapshots of the real venue come from: its WebSocket API.
+const API: &str = "wss://ws-api.binance.com:443/ws-api/v3";
+/// Levels a side. It costs 50 of the 6,000 that an address may ask for in a minute.
+const DEPTH: u32 = 1000;
+
+fn main() -> Result<()> {
+    let ctrl_c = CtrlC::install()?;
+    for book in run(&BookDemo::parse(), &ctrl_c)? {
+        println!("{book}");
+    }
+    Ok(())
+}
+
+/// Keeps the books until Ctrl-C, or the end of the time or the recording; what they were at the end.
+pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
+    let recording = demo.recording()?;
+    let symbols = demo.books(recording.as_ref(), &["BTCUSDT", "ETHUSDT"], |line| match Feed::parse(line) {
+        Ok(Feed::Depth(depth)) => Some(depth.symbol),
+        _ => None,
+    });
+    let streams = match &recording {
+        Some(_) => demo.books(recording.as_ref(), &[], stream_of),
+        None => {
+            symbols.iter().flat_map(|symbol| ["depth@100ms", "bookTicker"].map(|kind| stream(symbol, kind))).collect()
+        }
+    };
+    let path = format!("/stream?streams={}", streams.join("/"));
+    let board = BookBoard::new(&symbols);
+    let mut builder = Venue::binance(&symbols);
+    if let Some(path) = &demo.replay {
+        builder = with_snapshots(builder, &path.with_extension("rest.jsonl"), &symbols)?;
+    }
+    let venue = demo.start(builder, recording)?;
+    let (url, api_url) = match (&demo.demo.url, &venue) {
+        (_, Some(venue)) => (venue.url_at(&path), venue.url_at("/ws-api/v3")),
+        (base, None) => (format!("{}{path}", base.as_deref().unwrap_or_default()), API.to_owned()),
+    };
+
+    let api = hypersockets::builder()
+        .url(api_url)
+        .router(Lines, |routing| routing.default_handler(|_line: String| Ok(())))
+        .reply_id(|raw| {
+            let reply: Value = serde_json::from_str(raw.as_text()?).ok()?;
+            Some(RequestId::from(reply["id"].as_u64()?))
+        })
+        .shutdown_flag(ctrl_c.flag())
+        .build()?;
+    let client = hypersockets::builder()
+        .url(url)
+        .router(Router { symbols: symbols.clone() }, |mut routing| {
+            for (book, slot) in board.slots().iter().enumerate() {
+                let keeper = BookKeeper {
+                    book: Book::default(),
+                    api: api.clone(),
+                    requests: book as u64,
+                    slot: slot.clone(),
+                    is_lost: false,
+                };
+                routing = routing.handler(Route::Book(book), keeper);
+            }
+            routing.default_handler(|feed: Feed| match feed {
+                Feed::Other(text) => Ok(println!("the venue says: {text}")),
+                other => Err(format!("of no book: {other:?}").into()),
+            })
+        })
+        .close_timeout(Duration::from_secs(1))
+        .shutdown_flag(ctrl_c.flag())
+        .build()?;
+    demo.follow(&[&client, &api], venue.as_ref(), &board, ctrl_c);
+    let report = client.shutdown()?;
+    api.shutdown()?;
+    summary(&report);
+    Ok(board.accounts())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Route {
+    /// By the place in the list of symbols.
+    Book(usize),
+    Other,
+}
+
+struct Router {
+    symbols: Vec<String>,
+}
+
+impl MessageRouter for Router {
+    type Message = Feed;
+    type RouteKey = Route;
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<Feed> {
+        Feed::parse(message.as_text().ok_or("a binary message")?)
+    }
+
+    fn route_key(&self, feed: &Feed) -> Route {
+        let (Feed::Depth(Depth { symbol, .. }) | Feed::Quote { symbol, .. }) = feed else { return Route::Other };
+        self.symbols.iter().position(|had| had == symbol).map_or(Route::Other, Route::Book)
+    }
+}
+
+/// Keeps the book of one symbol, on that symbol's thread.
+struct BookKeeper {
+    book: Book,
+    /// Where snapshots come from.
+    api: Client,
+    /// The number of the next request; keepers share the client.
+    requests: u64,
+    slot: Slot,
+    /// A gap was found, and not yet mended.
+    is_lost: bool,
+}
+
+impl MessageHandler<Feed> for BookKeeper {
+    fn handle(&mut self, feed: Feed) -> Result<()> {
+        match feed {
+            Feed::Depth(event) => self.take(&event),
+            Feed::Quote { bid, ask, .. } => {
+                let mut account = self.slot.account();
+                account.quote = Some((bid, ask));
+                Ok(())
+            }
+            other => Err(format!("{other:?} on a book's route").into()),
+        }
+    }
+
+    /// What was said meanwhile is gone.
+    fn on_event(&mut self, event: &ConnectionEvent) {
+        if let ConnectionEvent::Lost { reason, .. } = event
+            && *reason != DisconnectReason::Shutdown
+        {
+            self.book.reset();
+            self.slot.account().in_sync = false;
+        }
+    }
+}
+
+impl BookKeeper {
+    fn take(&mut self, event: &Depth) -> Result<()> {
+        let mut applied = self.book.apply(event)?;
+        if let Applied::Needs { snapshot_from, gap } = applied {
+            self.slot.account().in_sync = false;
+            if let Some(gap) = gap {
+                println!("{}: {gap}; starting anew", event.symbol);
+                self.slot.account().gaps += 1;
+                self.is_lost = true;
+            }
+            let snapshot = self.snapshot(&event.symbol, snapshot_from)?;
+            self.book.load(&snapshot)?;
+            applied = self.book.apply(event)?;
+        }
+        let mut account = self.slot.account();
+        account.in_sync = true;
+        account.resyncs += u64::from(std::mem::take(&mut self.is_lost));
+        account.updates += u64::from(applied == Applied::Update);
+        account.show(&self.book.levels);
+        Ok(())
+    }
+
+    /// A snapshot that goes at least as far as this. Behind it the events of this symbol pile up in the queue, and nothing else.
+    fn snapshot(&mut self, symbol: &str, from: u64) -> Result<Snapshot> {
+        for _ in 0..ATTEMPTS {
+            // Keepers count by thousands, each from its own place.
+            self.requests += 1000;
+            let (id, params) = (self.requests, json!({ "symbol": symbol, "limit": DEPTH }));
+            let request = json!({ "id": id, "method": "depth", "params": params }).to_string();
+            let reply = self.api.request(request, id, Duration::from_secs(5))?;
+            let reply: Value = serde_json::from_str(reply.as_text().ok_or("a binary reply")?)?;
+            let snapshot: Snapshot = match &reply["result"] {
+                Value::Null => return Err(format!("no snapshot of {symbol}: {}", reply["error"]).into()),
+                result => Snapshot::deserialize(result)?,
+            };
+            if snapshot.last >= from {
+                return Ok(snapshot);
+            }
+            println!("{symbol}: the snapshot ends at {}, before the events begin; asking again", snapshot.last);
+        }
+        Err(format!("{symbol}: no snapshot that is new enough").into())
+    }
+}
+
+/// A snapshot is a few hundred milliseconds old at most; each request takes a round trip.
+const ATTEMPTS: usize = 10;
+
+fn stream(symbol: &str, kind: &str) -> String {
+    format!("{}@{kind}", symbol.to_lowercase())
+}
+
+/// The stream that a recorded message came from.
+fn stream_of(line: &str) -> Option<String> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let stream =
+        message["stream"].as_str().filter(|stream| stream.contains("@depth") || stream.contains("@bookTicker"))?;
+    Some(stream.to_owned())
+}
+
+/// Gives the simulator the snapshots that were fetched beside the recording, where there are any.
+fn with_snapshots(mut venue: VenueBuilder, path: &Path, symbols: &[String]) -> Result<VenueBuilder> {
+    let Ok(lines) = std::fs::read_to_string(path) else { return Ok(venue) };
+    for line in lines.lines() {
+        let fetched: Value = serde_json::from_str(line)?;
+        let url = fetched["url"].as_str().unwrap_or_default();
+        let named = symbols
+            .iter()
+            .find(|symbol| url.contains(&format!("symbol={symbol}&")) || url.ends_with(&format!("symbol={symbol}")));
+        if let (Some(symbol), Some(body)) =
+            (named.or(symbols.first().filter(|_| symbols.len() == 1)), fetched["body_text"].as_str())
+        {
+            venue = venue.snapshot(symbol, body);
+        }
+    }
+    Ok(venue)
+}
