@@ -96,7 +96,10 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
                 routing = routing.handler(Route::Book(book), keeper);
             }
             routing.default_handler(|feed: Feed| match feed {
-                Feed::Other(text) => Ok(println!("the venue says: {text}")),
+                Feed::Other(text) => {
+                    println!("the venue says: {text}");
+                    Ok(())
+                }
                 other => Err(format!("of no book: {other:?}").into()),
             })
         })

@@ -10,7 +10,7 @@
 //! cargo run --release --example hyperliquid_orderbook -- --replay FILE.jsonl a recording, flat out
 //! ```
 
-mod support {
+pub(crate) mod support {
     pub(crate) mod board;
     pub(crate) mod duration;
     pub(crate) mod hyperliquid;
@@ -37,10 +37,11 @@ use support::board::{Board, Slot, View};
 use support::hyperliquid::{Coin, Feed, OrderBook, Quote};
 use support::options::Options;
 use support::source::Source;
-use support::summary::Summary;
+use support::summary::{Replies, Summary};
 
 fn main() -> ExitCode {
-    let ended = run().and_then(|summary| {
+    // Before anything else, so that there is no moment at which Ctrl-C would not be answered with a summary.
+    let ended = CtrlC::install().and_then(|ctrl_c| run(&Options::parse(), &ctrl_c)).and_then(|summary| {
         write!(std::io::stdout(), "{summary}")?;
         Ok(summary.exit_code())
     });
@@ -50,11 +51,9 @@ fn main() -> ExitCode {
     })
 }
 
-fn run() -> Result<Summary> {
-    // Before anything else, so that there is no moment at which Ctrl-C would not be answered with a summary.
-    let ctrl_c = CtrlC::install()?;
-    let options = Options::parse();
-    let (source, coins) = Source::open(&options)?;
+/// Keeps the books until Ctrl-C, or the end of the time or the recording.
+pub(crate) fn run(options: &Options, ctrl_c: &CtrlC) -> Result<Summary> {
+    let (source, coins) = Source::open(options)?;
     let mut board = Board::new(&coins, Instant::now());
     let replies = Arc::new(Mutex::new(Replies::default()));
 
@@ -75,7 +74,7 @@ fn run() -> Result<Summary> {
         Err(error) => return Err(error),
     };
 
-    watch(&client, &source, &ctrl_c, options.run_for(), &mut board)?;
+    watch(&client, &source, ctrl_c, options.run_for(), &mut board)?;
     let report = client.shutdown()?;
     board.say()?;
     let replies = *replies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,15 +204,6 @@ impl BookKeeper {
         self.view.depth = self.book.depth();
         self.slot.post(self.view);
     }
-}
-
-/// What the venue said about our requests.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Replies {
-    pub(crate) acknowledged: u64,
-    pub(crate) refused: u64,
-    /// Messages that concern no coin of ours.
-    pub(crate) other: u64,
 }
 
 /// Counts acknowledgements, and has errors shown.

@@ -1,20 +1,37 @@
 //! One feed over two connections: whichever brings a message first wins, what one loses the other brings, and handlers see one stream.
 //!
-//! `cargo run --release --example redundant_feed`: two simulated lines, each of which loses one message in twenty and dies now and
-//! then; `… --example redundant_feed wss://stream.binance.com:9443/ws/btcusdt@trade wss://data-stream.binance.vision/ws/btcusdt@trade`
-//! for trades over two of a real venue's hosts, until Ctrl-C.
+//! ```text
+//! cargo run --release --example redundant_feed           two simulated lines, which lose one message in twenty and die now and then; 5 s
+//! cargo run --release --example redundant_feed -- wss://stream.binance.com:9443/ws/btcusdt@trade wss://data-stream.binance.vision/ws/btcusdt@trade
+//! ```
+
+mod support {
+    pub(crate) mod duration;
+}
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use hypersockets::simulator::{Session, Venue};
 use hypersockets::{
     ConnectionEvent, CtrlC, DisconnectReason, FeedArbiter, FixedDelay, MessageHandler, MessageRouter, Result, Scratch,
     Sequence, WsMessage,
 };
 use serde::Deserialize;
+use support::duration::duration;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// Two to four hosts of one feed; two simulated ones unless given
+    urls: Vec<String>,
+
+    /// Stop by itself after this long, such as 10s, 500ms or 2m; after 5s with the simulator unless given
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    run_for: Option<Duration>,
+}
 
 /// A trade, as Binance sends it; its ids follow on each other.
 #[derive(Debug, Deserialize)]
@@ -75,7 +92,7 @@ impl MessageHandler<Trade> for Checker {
 
 fn main() -> Result<()> {
     let ctrl_c = CtrlC::install()?;
-    let urls: Vec<_> = std::env::args().skip(1).collect();
+    let Options { urls, run_for } = Options::parse();
     let simulated = if urls.is_empty() { Some(Simulated::start()?) } else { None };
     let urls = simulated.as_ref().map_or(urls, Simulated::urls);
     let mut feed = FeedArbiter::builder().shutdown_flag(ctrl_c.flag());
@@ -85,8 +102,8 @@ fn main() -> Result<()> {
         feed = feed.line(name, hypersockets::builder().url(url).reconnect_strategy(again));
     }
     let feed = feed.router(Trades, |routing| routing.handler((), Checker::default())).build()?;
-    match simulated {
-        Some(_) => drop(ctrl_c.wait_timeout(Duration::from_secs(5))),
+    match run_for.or(simulated.is_some().then_some(Duration::from_secs(5))) {
+        Some(longest) => drop(ctrl_c.wait_timeout(longest)),
         None => ctrl_c.wait(),
     }
     println!("{:>4} {:>9} {:>7} {:>9} {:>12} {:>12}", "line", "first", "share", "filled", "lag p50", "lag p99");

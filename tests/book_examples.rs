@@ -1,9 +1,12 @@
 //! Promise: the order book examples end with the books of an independent reference; what is missing they notice, say, and mend.
 
 #![allow(dead_code)] // an example's `main` is not called here
+#![allow(clippy::duplicate_mod)] // each example brings what it shares with the others
 
 #[path = "../examples/binance_depth.rs"]
 mod binance_depth;
+#[path = "../examples/hyperliquid_orderbook.rs"]
+mod hyperliquid_orderbook;
 #[path = "../examples/kraken_checksum.rs"]
 mod kraken_checksum;
 #[path = "../examples/lighter_orderbook.rs"]
@@ -12,6 +15,7 @@ mod support {
     pub(crate) mod recordings;
 }
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -113,6 +117,26 @@ fn each_recording_ends_with_the_references_best_bid_and_offer() {
         assert_ends(&recording.name, &ends);
         let troubles: u64 = ends.iter().map(|end| end.gaps + end.resyncs).sum();
         assert_eq!(troubles, 0, "{}: {ends:?}", recording.name);
+    }
+}
+
+/// Each of its books is a whole one, without a number: nothing can go missing but the book before it.
+#[test]
+fn hyperliquids_recordings_end_with_the_references_best_bid_and_offer() {
+    let mut recordings = recordings::sessions();
+    recordings.retain(|recording| recording.venue == "hyperliquid");
+    for recording in recordings {
+        let arguments = ["example", "--replay", recording.path.to_str().expect("a plain name")];
+        let options = hyperliquid_orderbook::support::options::Options::parse_from(arguments);
+        let summary = hyperliquid_orderbook::run(&options, &CTRL_C).expect("the simulator is there");
+        let ended = summary.tops().map(|(coin, top)| {
+            let [bid, ask] =
+                top.map(|level| level.map(|it| (it.price.as_str().to_owned(), it.size.as_str().to_owned())));
+            (coin.as_str().to_owned(), (bid, ask))
+        });
+        let expected = recordings::expected().remove(&recording.name).expect("it was listed by its results");
+        let books = expected.final_books.into_iter().map(|(coin, book)| (coin, (book.bid, book.ask)));
+        assert_eq!(ended.collect::<BTreeMap<_, _>>(), books.collect::<BTreeMap<_, _>>(), "{}", recording.name);
     }
 }
 

@@ -16,12 +16,8 @@ pub(crate) struct BookDemo {
     #[command(flatten)]
     pub(crate) demo: Demo,
 
-    /// Play against the embedded simulator, which is the default
-    #[arg(long, conflicts_with_all = ["url", "replay"])]
-    simulate: bool,
-
     /// Play a recording of the venue, one message a line, through the embedded simulator, to its end
-    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "url")]
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["url", "simulate"])]
     pub(crate) replay: Option<PathBuf>,
 
     /// How fast to replay: 1 as recorded, 10 ten times as fast; flat out unless given

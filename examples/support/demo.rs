@@ -14,6 +14,10 @@ pub(crate) struct Demo {
     /// Where to dial; the embedded simulator unless given
     pub(crate) url: Option<String>,
 
+    /// Play against the embedded simulator, which is the default
+    #[arg(long, conflicts_with = "url")]
+    simulate: bool,
+
     /// Stop by itself after this long, such as 10s, 500ms or 2m; after 5s with the simulator unless given
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub(crate) run_for: Option<Duration>,

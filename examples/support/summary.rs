@@ -1,4 +1,5 @@
 //! The closing account: what came in, what became of it, and whether anything is missing.
+#![allow(dead_code)] // a test asks for more than the example does
 
 use std::fmt;
 use std::process::ExitCode;
@@ -7,9 +8,17 @@ use std::time::Duration;
 use hypersockets::{Latency, Metrics, ShutdownReport};
 
 use super::board::{Board, View, lexemes};
-use super::hyperliquid::Coin;
+use super::hyperliquid::{Coin, Level};
 use super::source::Source;
-use crate::Replies;
+
+/// What the venue said about our requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Replies {
+    pub(crate) acknowledged: u64,
+    pub(crate) refused: u64,
+    /// Messages that concern no coin of ours.
+    pub(crate) other: u64,
+}
 
 /// Everything that is told at the end. The default is that of a run that ended before it began.
 #[derive(Debug, Default)]
@@ -77,6 +86,11 @@ impl Summary {
     /// Success only where every message was handled once, and in order.
     pub(crate) fn exit_code(&self) -> ExitCode {
         if self.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Each coin with its best bid and ask.
+    pub(crate) fn tops(&self) -> impl Iterator<Item = (Coin, [Option<Level>; 2])> {
+        self.coins.iter().map(|account| (account.coin, [account.view.bid, account.view.ask]))
     }
 
     fn out_of_order(&self) -> u64 {

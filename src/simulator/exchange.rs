@@ -215,7 +215,7 @@ impl ExchangeFeed {
     /// Stages what is due, as far as there is room.
     pub(super) fn emit(&mut self, now: Stamp, outbox: &mut Outbox) -> Due {
         let pinged = self.ping(now, outbox);
-        if self.account.is_empty() || self.has_ended {
+        if self.account.is_empty() || self.has_ended || matches!(pinged, Due::Over) {
             return pinged;
         }
         let exchange = Arc::clone(&self.exchange);
@@ -236,7 +236,7 @@ impl ExchangeFeed {
             }
             match floor.advance(dialect, now) {
                 Advance::Moved => {}
-                Advance::At(due) => return earlier(due, pinged),
+                Advance::At(due) => return earlier(due, &pinged),
                 Advance::Over => {
                     outbox.mark(Counted::ReplayEnd);
                     self.has_ended = true;
@@ -273,10 +273,9 @@ impl Ping {
     }
 }
 
-fn earlier(due: Instant, other: Due) -> Due {
+fn earlier(due: Instant, other: &Due) -> Due {
     match other {
-        Due::At(other) => Due::At(due.min(other)),
-        Due::Over => Due::Over,
+        Due::At(other) => Due::At(due.min(*other)),
         _ => Due::At(due),
     }
 }

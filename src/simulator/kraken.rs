@@ -53,7 +53,7 @@ impl Dialect for Kraken {
                     if !DEPTHS.contains(&depth) {
                         refuse("Subscription depth not supported")
                     } else {
-                        book_request(method, symbol, depth, &id, &times, desk).unwrap_or_else(|why| refuse(why))
+                        book_request(method, symbol, depth, &id, &times, desk).unwrap_or_else(refuse)
                     }
                 }
                 ("subscribe", Some("trade"), Some(_)) => {

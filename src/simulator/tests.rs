@@ -1,6 +1,7 @@
 //! The venue against tungstenite's blocking client. Invariant: no test waits by sleeping; each awaits a report or a
 //! message, under a deadline.
 
+mod exchanges;
 mod faults;
 mod hyperliquid;
 mod replay;
