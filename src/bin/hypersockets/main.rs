@@ -1,8 +1,9 @@
-//! The command `hypersockets`: listen to a feed, measure it, record it, replay it, or be a venue for others.
+//! The command `hypersockets`: listen to a feed, measure it, record it, replay it, be a venue for others, or look the host over.
 //!
 //! Standard output carries messages or results and nothing else; everything about them goes to standard error.
 
 mod client;
+mod doctor;
 mod latency;
 mod listen;
 mod print;
@@ -39,6 +40,8 @@ enum Command {
     Replay(replay::Replay),
     /// Is a venue on loopback, for any client.
     Simulate(simulate::Simulate),
+    /// Says what on this host costs latency, and how to mend it.
+    Doctor(doctor::Doctor),
     /// Prints the completions of a shell.
     #[command(
         after_help = "Example:\n  hypersockets completions bash > ~/.local/share/bash-completion/completions/hypersockets"
@@ -56,18 +59,18 @@ fn main() -> ExitCode {
         Command::Record(record) => record.run(),
         Command::Replay(replay) => replay.run(),
         Command::Simulate(simulate) => simulate.run(),
+        Command::Doctor(doctor) => return doctor.run().unwrap_or_else(failed),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "hypersockets", &mut std::io::stdout());
             Ok(())
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            status::say(&format!("error: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    outcome.map_or_else(failed, |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: Box<dyn std::error::Error + Send + Sync>) -> ExitCode {
+    status::say(&format!("error: {error}"));
+    ExitCode::FAILURE
 }
 
 const EXIT_CODES: &str =
