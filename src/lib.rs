@@ -61,7 +61,9 @@
 //! | run the loop beside your own work | [`EventLoop`] |
 //! | bound a queue, hear of staleness | [`RouteOptions`], [`Overflow`], [`Staleness`] |
 //! | pull messages yourself | [`Routing::receiver`], [`RouteReceiver`] |
+//! | read a page on any of this | [`guide`] |
 //! | move over from an async client | [`guide::moving_over`] |
+//! | find out what is wrong | [`guide::troubleshooting`] |
 //! | test against a venue of your own | the `simulator` module (feature `simulator`) |
 //!
 //! # A message's way

@@ -54,23 +54,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Listen(listen) => listen.run(),
-        Command::Latency(latency) => latency.run(),
-        Command::Record(record) => record.run(),
-        Command::Replay(replay) => replay.run(),
-        Command::Simulate(simulate) => simulate.run(),
-        Command::Doctor(doctor) => return doctor.run().unwrap_or_else(failed),
+        Command::Listen(listen) => listen.run().map(|()| ExitCode::SUCCESS),
+        Command::Latency(latency) => latency.run().map(|()| ExitCode::SUCCESS),
+        Command::Record(record) => record.run().map(|()| ExitCode::SUCCESS),
+        Command::Replay(replay) => replay.run().map(|()| ExitCode::SUCCESS),
+        Command::Simulate(simulate) => simulate.run().map(|()| ExitCode::SUCCESS),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "hypersockets", &mut std::io::stdout());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     };
-    outcome.map_or_else(failed, |()| ExitCode::SUCCESS)
-}
-
-fn failed(error: Box<dyn std::error::Error + Send + Sync>) -> ExitCode {
-    status::say(&format!("error: {error}"));
-    ExitCode::FAILURE
+    outcome.unwrap_or_else(|error| {
+        status::say(&format!("error: {error}"));
+        ExitCode::FAILURE
+    })
 }
 
 const EXIT_CODES: &str =

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use hypersockets::simulator::{Ending, Pace, Venue};
+use clap::{Args, ValueEnum};
+use hypersockets::simulator::{Ending, Pace, Venue, VenueBuilder};
 
 use crate::client::Running;
 use crate::recorded::{load, pace};
@@ -15,6 +15,7 @@ use crate::{Result, status};
 #[derive(Args)]
 #[command(after_help = "Examples:
   hypersockets simulate --port 9000 --coins BTC,ETH --rate 50
+  hypersockets simulate --venue kraken --coins BTC/USD --lose-every 100
   hypersockets simulate --tls --cert-out venue.pem
   hypersockets simulate --replay feed.hsrec --speed max")]
 pub(crate) struct Simulate {
@@ -27,10 +28,16 @@ pub(crate) struct Simulate {
     /// Where to write the certificate to trust, as PEM; `hypersockets-simulator.pem` by default.
     #[arg(long, value_name = "PEM", requires = "tls")]
     cert_out: Option<PathBuf>,
-    /// How many coins, or which: `3`, or `BTC,ETH`. It speaks as Hyperliquid does.
-    #[arg(long, value_name = "N|LIST", default_value = "BTC,ETH,SOL", value_parser = coins)]
-    coins: std::sync::Arc<[String]>,
-    /// Books a second of each coin that was subscribed to.
+    /// Whose formats it speaks.
+    #[arg(long, value_name = "WHO", default_value = "hyperliquid")]
+    venue: Speaks,
+    /// How many coins, or which, by the venue's own spelling: `3`; `BTC,ETH`, `BTCUSDT`, `BTC/USD`, or at Lighter `0,1`.
+    #[arg(long, value_name = "N|LIST", default_value = "3", value_parser = coins)]
+    coins: Coins,
+    /// Loses each so-manieth update of a book, where the venue's books have updates.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    lose_every: u64,
+    /// Books, or updates of them, a second of each coin.
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     rate: f64,
     /// Plays this recording to each session in place of the coins, from its first message on.
@@ -48,7 +55,7 @@ impl Simulate {
     pub(crate) fn run(&self) -> Result<()> {
         let running = Running::new(self.for_long)?;
         let venue = match &self.replay {
-            None => Venue::hyperliquid(self.coins.iter()).rate_per_sec(self.rate),
+            None => self.venue.speaking(&self.coins)?.rate_per_sec(self.rate).lose_every(self.lose_every),
             Some(file) => {
                 let recording = load(file)?;
                 status::say(&format!("{}: {} messages", file.display(), recording.len()));
@@ -77,17 +84,58 @@ impl Simulate {
     }
 }
 
-fn coins(text: &str) -> Result<std::sync::Arc<[String]>, String> {
-    let names: Vec<String> = match text.parse::<usize>() {
-        Ok(count) => KNOWN_COINS
-            .iter()
-            .map(|coin| (*coin).to_owned())
-            .chain((1..).map(|n| format!("COIN{n}")))
-            .take(count)
-            .collect(),
-        Err(_) => text.split(',').map(|coin| coin.trim().to_owned()).filter(|coin| !coin.is_empty()).collect(),
+/// What was asked for under `--coins`.
+#[derive(Clone)]
+enum Coins {
+    Count(usize),
+    Named(Vec<String>),
+}
+
+fn coins(text: &str) -> Result<Coins, String> {
+    let coins = match text.parse::<usize>() {
+        Ok(count) => Coins::Count(count),
+        Err(_) => {
+            Coins::Named(text.split(',').map(|coin| coin.trim().to_owned()).filter(|coin| !coin.is_empty()).collect())
+        }
     };
-    if names.is_empty() { Err("at least one coin".to_owned()) } else { Ok(names.into()) }
+    match &coins {
+        Coins::Count(0) => Err("at least one coin".to_owned()),
+        Coins::Named(names) if names.is_empty() => Err("at least one coin".to_owned()),
+        _ => Ok(coins),
+    }
+}
+
+/// Whose formats a venue speaks.
+#[derive(Clone, Copy, ValueEnum)]
+enum Speaks {
+    Hyperliquid,
+    Binance,
+    Kraken,
+    Lighter,
+}
+
+impl Speaks {
+    fn speaking(self, coins: &Coins) -> Result<VenueBuilder> {
+        let named = |suffix: &str| match coins {
+            Coins::Named(names) => names.clone(),
+            Coins::Count(count) => {
+                let known = KNOWN_COINS.iter().map(|coin| (*coin).to_owned()).chain((1..).map(|n| format!("COIN{n}")));
+                known.take(*count).map(|coin| coin + suffix).collect()
+            }
+        };
+        Ok(match self {
+            Self::Hyperliquid => Venue::hyperliquid(named("")),
+            Self::Binance => Venue::binance(named("USDT")),
+            Self::Kraken => Venue::kraken(named("/USD")),
+            Self::Lighter => Venue::lighter(match coins {
+                Coins::Count(count) => (0..*count as u32).collect::<Vec<_>>(),
+                Coins::Named(names) => {
+                    let numbers = names.iter().map(|name| name.parse()).collect::<Result<_, _>>();
+                    numbers.map_err(|error| format!("--coins: Lighter's markets go by numbers: {error}"))?
+                }
+            }),
+        })
+    }
 }
 
 const KNOWN_COINS: [&str; 10] = ["BTC", "ETH", "SOL", "HYPE", "XRP", "DOGE", "AVAX", "LINK", "ARB", "SUI"];
