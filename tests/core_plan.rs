@@ -243,6 +243,8 @@ fn folder() -> PathBuf {
 fn profiles() -> Vec<PathBuf> {
     let files = fs::read_dir(folder()).expect("a folder of ours").map(|file| file.expect("a folder of ours").path());
     let mut profiles: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    // What the doctor reads is no plan.
+    profiles.retain(|path| path.file_stem().is_some_and(|name| name != "checks"));
     profiles.sort();
     assert!(profiles.len() >= 3, "{profiles:?}");
     profiles
