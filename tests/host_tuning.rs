@@ -239,6 +239,62 @@ fn on_five_hosts_both_find_what_is_wrong_and_nothing_else_in_the_same_words() {
 }
 
 #[test]
+fn whatever_the_files_say_both_say_the_same() {
+    let seed = 20_261_126_u64;
+    let mut dice = seed;
+    let mut roll = |limit: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as usize % limit
+    };
+    const TEXTS: [&str; 28] = [
+        "",
+        "0",
+        "1",
+        "2-3",
+        "0-1,3",
+        "(null)",
+        "10",
+        "-1",
+        "performance",
+        "always [madvise] never",
+        "never",
+        "[x",
+        "f",
+        "ff,0000000c",
+        "123456789",
+        "00000000,00000003",
+        "xyz",
+        "tsc",
+        "4096 131072 6291456",
+        "99999999999999999999",
+        "irqbalance",
+        "a b\nc",
+        "quiet rcu_nocbs=2-3",
+        "rcu_nocbs=all",
+        "managed_irq,domain,2",
+        "+5",
+        "0x10",
+        "2:",
+    ];
+    for tree in 0..25 {
+        let mut files = worn();
+        for text in files.values_mut() {
+            if roll(2) == 0 {
+                *text = format!("{}\n", TEXTS[roll(TEXTS.len())]);
+            }
+        }
+        let host = Host { name: "random", cores: &[1, 3], files, wrong: &[] };
+        let root = host.build("random");
+        assert_eq!(
+            text(&host.doctor(&root)),
+            text(&host.check(&root)),
+            "seed {seed}, tree {tree}, in {}",
+            root.display()
+        );
+    }
+}
+
+#[test]
 fn on_this_host_both_say_the_same() {
     let host = Host { name: "this", cores: &[0], files: BTreeMap::new(), wrong: &[] };
     if !cfg!(target_os = "linux") {

@@ -65,11 +65,15 @@ shorten() {
     echo "$1" | awk '{ if (length($0) > 60) print substr($0, 1, 60) "..."; else print }'
 }
 
-# list_has LIST N
+# list_has LIST N: a number of more than nine digits is none.
 list_has() {
     echo "$1" | tr ',' '\n' | awk -v n="$2" '
-        /^[0-9]+$/ && $0 + 0 == n { found = 1 }
-        /^[0-9]+-[0-9]+$/ { split($0, ends, "-"); if (ends[1] + 0 <= n && n <= ends[2] + 0) found = 1 }
+        function number(text) { return text ~ /^[0-9]+$/ && length(text) <= 9 }
+        {
+            parts = split($0, ends, "-")
+            if (parts == 1 && number(ends[1]) && ends[1] + 0 == n) found = 1
+            if (parts == 2 && number(ends[1]) && number(ends[2]) && ends[1] + 0 <= n && n <= ends[2] + 0) found = 1
+        }
         END { exit !found }'
 }
 
@@ -78,6 +82,7 @@ mask_has() {
     echo "$1" | awk -v n="$2" '{
         count = split($0, words, ",")
         word = words[count - int(n / 32)]
+        if (word !~ /^[0-9a-fA-F]+$/ || length(word) > 8) exit 1
         bit = n % 32
         digit = substr(word, length(word) - int(bit / 4), 1)
         value = index("0123456789abcdef", tolower(digit)) - 1
@@ -94,9 +99,9 @@ among() {
     return 1
 }
 
-# last_number TEXT: the last word, if it is a number.
+# last_number TEXT: the last word, if it is a number; one of more than 18 digits is none.
 last_number() {
-    echo "$1" | awk '$NF ~ /^-?[0-9]+$/ { print $NF }'
+    echo "$1" | awk '$NF ~ /^-?[0-9]+$/ && length($NF) <= 18 { print $NF }'
 }
 
 # passes FILE RULE WANT CORE VALUE
@@ -117,7 +122,8 @@ passes() {
     parameter_lists_core) list_has "$(echo "$5" | tr ' ' '\n' | sed -n "s/^$3=//p")" "$4" ;;
     lines_at_most) [ "$(wc -l <"$1")" -le "$3" ] ;;
     enabled_exit_at_most)
-        [ "$5" -le "$3" ] 2>/dev/null || [ "$(content "${1%/*}/disable" 2>/dev/null)" = 1 ]
+        number=$(last_number "$5")
+        { [ -n "$number" ] && [ "$number" -le "$3" ]; } || [ "$(content "${1%/*}/disable" 2>/dev/null)" = 1 ]
         ;;
     *)
         echo "error: checks.toml has a rule that this script does not know: $2" >&2

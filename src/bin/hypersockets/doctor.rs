@@ -160,7 +160,7 @@ impl Check {
         let value = on_one_line(text);
         let among = |word: &str| self.want.split('|').any(|wanted| wanted == word);
         let wanted = || self.want.parse::<i64>().unwrap_or_default();
-        let last = || value.split(' ').next_back().and_then(|word| word.parse::<i64>().ok());
+        let last = || value.split(' ').next_back().and_then(last_number);
         match self.rule {
             Rule::OneOf => among(&value),
             Rule::NoneOf => !among(&value),
@@ -181,8 +181,8 @@ impl Check {
             Rule::LinesAtMost => text.matches('\n').count() as i64 <= wanted(),
             Rule::EnabledExitAtMost => {
                 let is_disabled =
-                    || std::fs::read_to_string(file.with_file_name("disable")).is_ok_and(|it| it.trim() == "1");
-                value.parse::<i64>().is_ok_and(|us| us <= wanted()) || is_disabled()
+                    || std::fs::read_to_string(file.with_file_name("disable")).is_ok_and(|it| on_one_line(&it) == "1");
+                last().is_some_and(|us| us <= wanted()) || is_disabled()
             }
         }
     }
@@ -242,18 +242,29 @@ fn shorten(text: &str) -> String {
 /// Characters of a file that are shown.
 const SHOWN: usize = 60;
 
+/// A number, if the word is one: digits, and perhaps a minus. One of more than 18 characters is none.
+fn last_number(word: &str) -> Option<i64> {
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    let is_number = !digits.is_empty() && word.len() <= 18 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| word.parse().ok()).flatten()
+}
+
 /// Whether a list such as `2-5,8` has the core in it. Words that are none, as in `managed_irq,2-5`, are passed over.
 fn lists(list: &str, core: usize) -> bool {
-    list.split([',', ' ']).any(|part| {
+    let cpu = |text: &str| {
+        let is_cpu = text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_cpu.then(|| text.parse::<usize>().ok()).flatten()
+    };
+    list.split(',').any(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let ends = first.parse::<usize>().ok().zip(last.parse::<usize>().ok());
-        ends.is_some_and(|(first, last)| (first..=last).contains(&core))
+        cpu(first).zip(cpu(last)).is_some_and(|(first, last)| (first..=last).contains(&core))
     })
 }
 
 /// Whether a mask such as `00000000,0000000c` has the bit of the core.
 fn mask_has(mask: &str, core: usize) -> bool {
-    let word = mask.rsplit(',').nth(core / 32).and_then(|word| u32::from_str_radix(word, 16).ok());
+    let word = mask.rsplit(',').nth(core / 32).filter(|word| word.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let word = word.and_then(|word| u32::from_str_radix(word, 16).ok().filter(|_| word.len() <= 8));
     word.is_some_and(|word| word >> (core % 32) & 1 == 1)
 }
 
