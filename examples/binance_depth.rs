@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cargo run --release --example binance_depth                          the embedded simulator, which loses an update now and then; 5 s
-//! cargo run --release --example binance_depth -- wss://stream.binance.com:9443      the real venue, until Ctrl-C
+//! cargo run --release --example binance_depth -- wss://stream.binance.com:9443      the real venue, or wss://fstream.binance.com, until Ctrl-C
 //! cargo run --release --example binance_depth -- --replay FILE.jsonl   a recording, flat out; with the snapshots of FILE.rest.jsonl
 //! ```
 
@@ -17,6 +17,7 @@ pub(crate) mod support {
     pub(crate) mod duration;
     pub(crate) mod lines;
     pub(crate) mod price_levels;
+    pub(crate) mod repairs;
 }
 
 use std::path::Path;
@@ -34,9 +35,11 @@ use support::book_board::{BookAccount, BookBoard, Slot};
 use support::book_demo::BookDemo;
 use support::demo::summary;
 use support::lines::Lines;
+use support::repairs::Repairs;
 
-/// Where snapshots of the real venue come from: its WebSocket API.
+/// Where snapshots of the real venue come from: its WebSocket API, for spot and for USD-M futures.
 const API: &str = "wss://ws-api.binance.com:443/ws-api/v3";
+const FUTURES_API: &str = "wss://ws-fapi.binance.com/ws-fapi/v1";
 /// Levels a side. It costs 50 of the 6,000 that an address may ask for in a minute.
 const DEPTH: u32 = 1000;
 
@@ -70,7 +73,11 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
     let venue = demo.start(builder, recording)?;
     let (url, api_url) = match (&demo.demo.url, &venue) {
         (_, Some(venue)) => (venue.url_at(&path), venue.url_at("/ws-api/v3")),
-        (base, None) => (format!("{}{path}", base.as_deref().unwrap_or_default()), API.to_owned()),
+        (base, None) => {
+            let base = base.as_deref().unwrap_or_default();
+            let api = if base.contains("fstream.") { FUTURES_API } else { API };
+            (format!("{base}{path}"), api.to_owned())
+        }
     };
 
     let api = hypersockets::builder()
@@ -91,6 +98,7 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
                     api: api.clone(),
                     requests: book as u64,
                     slot: slot.clone(),
+                    repairs: Repairs::default(),
                     is_lost: false,
                 };
                 routing = routing.handler(Route::Book(book), keeper);
@@ -146,6 +154,7 @@ struct BookKeeper {
     /// The number of the next request; keepers share the client.
     requests: u64,
     slot: Slot,
+    repairs: Repairs,
     /// A gap was found, and not yet mended.
     is_lost: bool,
 }
@@ -184,6 +193,8 @@ impl BookKeeper {
                 self.slot.account().gaps += 1;
                 self.is_lost = true;
             }
+            // Also where the last one failed: each event asks again.
+            self.repairs.begin();
             let snapshot = self.snapshot(&event.symbol, snapshot_from)?;
             self.book.load(&snapshot)?;
             applied = self.book.apply(event)?;

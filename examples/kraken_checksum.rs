@@ -15,6 +15,7 @@ pub(crate) mod support {
     pub(crate) mod duration;
     pub(crate) mod kraken;
     pub(crate) mod price_levels;
+    pub(crate) mod repairs;
 }
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ use support::book_board::{BookAccount, BookBoard, Slot};
 use support::book_demo::BookDemo;
 use support::demo::summary;
 use support::kraken::{Applied, Book, Feed};
+use support::repairs::Repairs;
 
 /// Levels a side: 10, 25, 100, 500 or 1000. The venue's answer has the last word.
 const DEPTH: usize = 10;
@@ -62,7 +64,14 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .router(Router { pairs: pairs.clone() }, |mut routing| {
             for (index, slot) in board.slots().iter().enumerate() {
                 let (name, slot, sender) = (pairs[index].clone(), slot.clone(), routing.sender());
-                let keeper = BookKeeper { book: Book::new(DEPTH), name, slot, sender, is_lost: false };
+                let keeper = BookKeeper {
+                    book: Book::new(DEPTH),
+                    name,
+                    slot,
+                    sender,
+                    repairs: Repairs::default(),
+                    is_lost: false,
+                };
                 routing = routing.handler(Route::Book(index), keeper);
             }
             routing.default_handler(|feed: Feed| {
@@ -133,6 +142,7 @@ struct BookKeeper {
     name: String,
     slot: Slot,
     sender: Sender,
+    repairs: Repairs,
     /// A mismatch was found, and not yet mended.
     is_lost: bool,
 }
@@ -158,6 +168,8 @@ impl MessageHandler<Feed> for BookKeeper {
                 account.gaps += 1;
                 account.in_sync = false;
                 self.is_lost = true;
+                drop(account);
+                self.repairs.begin();
                 return self.sender.resubscribe(&self.name);
             }
         }

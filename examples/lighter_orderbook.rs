@@ -16,6 +16,7 @@ pub(crate) mod support {
     pub(crate) mod duration;
     pub(crate) mod lighter;
     pub(crate) mod price_levels;
+    pub(crate) mod repairs;
 }
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ use support::book_board::{BookAccount, BookBoard, Slot};
 use support::book_demo::BookDemo;
 use support::demo::summary;
 use support::lighter::{Applied, Book, Feed};
+use support::repairs::Repairs;
 
 fn main() -> Result<()> {
     let ctrl_c = CtrlC::install()?;
@@ -65,7 +67,14 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .router(Router, |mut routing| {
             for (market, slot) in markets.iter().zip(board.slots()) {
                 let (name, slot, sender) = (format!("order_book/{market}"), slot.clone(), routing.sender());
-                let keeper = BookKeeper { book: Book::default(), name, slot, sender, is_lost: false };
+                let keeper = BookKeeper {
+                    book: Book::default(),
+                    name,
+                    slot,
+                    sender,
+                    repairs: Repairs::default(),
+                    is_lost: false,
+                };
                 routing = routing.handler(Route::Book(*market), keeper);
             }
             routing
@@ -141,6 +150,7 @@ struct BookKeeper {
     name: String,
     slot: Slot,
     sender: Sender,
+    repairs: Repairs,
     /// A gap was found, and not yet mended.
     is_lost: bool,
 }
@@ -159,6 +169,8 @@ impl MessageHandler<Feed> for BookKeeper {
                 account.gaps += 1;
                 account.in_sync = false;
                 self.is_lost = true;
+                drop(account);
+                self.repairs.begin();
                 return self.sender.resubscribe(&self.name);
             }
         }
