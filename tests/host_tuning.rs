@@ -297,7 +297,8 @@ fn whatever_the_files_say_both_say_the_same() {
 #[test]
 fn on_this_host_both_say_the_same() {
     let host = Host { name: "this", cores: &[0], files: BTreeMap::new(), wrong: &[] };
-    if !cfg!(target_os = "linux") {
+    if !Path::new("/sys/devices/system/cpu/cpu0").is_dir() {
+        println!("SKIPPED: this host does not show its cores");
         return;
     }
     let said = |output: Output| {

@@ -24,7 +24,7 @@ pub(crate) struct BookDemo {
     #[arg(long, value_name = "FACTOR", requires = "replay")]
     speed: Option<f64>,
 
-    /// Have the simulator lose each so-manieth update; none of a recording, and one in 61 of its own, unless given
+    /// Have the simulator lose every Nth update; none of a recording, and one in 61 of its own, unless given
     #[arg(long, value_name = "N", conflicts_with = "url")]
     lose: Option<u64>,
 

@@ -194,7 +194,7 @@ impl VenueBuilder {
         self
     }
 
-    /// Binance, Kraken and Lighter: each so-manieth update of a book happens, and nobody is told. 0, the default, is none.
+    /// Binance, Kraken and Lighter: every Nth update of a book happens, and nobody is told. 0, the default, is none.
     pub fn lose_every(mut self, updates: u64) -> Self {
         self.lose_every = updates;
         self

@@ -33,7 +33,7 @@ struct Floor {
     events: VecDeque<Arc<Event>>,
     /// The number of `events[0]`.
     first: u64,
-    /// Each so-manieth update of a book is told to nobody; 0 is none.
+    /// Every Nth update of a book is told to nobody; 0 is none.
     lose_every: u64,
     updates: u64,
 }

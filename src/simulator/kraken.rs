@@ -16,7 +16,7 @@ use super::walk::Walk;
 const DEPTHS: [usize; 5] = [10, 25, 100, 500, 1000];
 /// What a checksum is over.
 const CHECKED_LEVELS: usize = 10;
-/// A heartbeat beside every so-manieth update of a walk; the venue sends one a second where nothing else is to be sent.
+/// A heartbeat beside every Nth update of a walk; the venue sends one a second where nothing else is to be sent.
 const STEPS_PER_HEARTBEAT: u64 = 20;
 
 pub(super) struct Kraken;

@@ -34,7 +34,7 @@ pub(crate) struct Simulate {
     /// How many coins, or which, by the venue's own spelling: `3`; `BTC,ETH`, `BTCUSDT`, `BTC/USD`, or at Lighter `0,1`.
     #[arg(long, value_name = "N|LIST", default_value = "3", value_parser = coins)]
     coins: Coins,
-    /// Loses each so-manieth update of a book, where the venue's books have updates.
+    /// Loses every Nth update of a book, where the venue's books have updates.
     #[arg(long, value_name = "N", default_value_t = 0)]
     lose_every: u64,
     /// Books, or updates of them, a second of each coin.
