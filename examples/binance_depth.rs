@@ -15,6 +15,7 @@ pub(crate) mod support {
     pub(crate) mod book_demo;
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod keeping;
     pub(crate) mod lines;
     pub(crate) mod price_levels;
     pub(crate) mod repairs;
@@ -25,17 +26,15 @@ use std::time::Duration;
 
 use clap::Parser;
 use hypersockets::simulator::{Venue, VenueBuilder};
-use hypersockets::{
-    Client, ConnectionEvent, CtrlC, DisconnectReason, MessageHandler, MessageRouter, RequestId, Result, WsMessage,
-};
+use hypersockets::{Client, ConnectionEvent, CtrlC, MessageHandler, MessageRouter, RequestId, Result, WsMessage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::binance::{Applied, Book, Depth, Feed, Snapshot};
-use support::book_board::{BookAccount, BookBoard, Slot};
+use support::book_board::{BookAccount, BookBoard};
 use support::book_demo::BookDemo;
 use support::demo::summary;
+use support::keeping::Keeping;
 use support::lines::Lines;
-use support::repairs::Repairs;
 
 /// Where snapshots of the real venue come from: its WebSocket API, for spot and for USD-M futures.
 const API: &str = "wss://ws-api.binance.com:443/ws-api/v3";
@@ -93,14 +92,8 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .url(url)
         .router(Router { symbols: symbols.clone() }, |mut routing| {
             for (book, slot) in board.slots().iter().enumerate() {
-                let keeper = BookKeeper {
-                    book: Book::default(),
-                    api: api.clone(),
-                    requests: book as u64,
-                    slot: slot.clone(),
-                    repairs: Repairs::default(),
-                    is_lost: false,
-                };
+                let (keeping, api) = (Keeping::new(&symbols[book], slot), api.clone());
+                let keeper = BookKeeper { book: Book::default(), keeping, api, requests: book as u64 };
                 routing = routing.handler(Route::Book(book), keeper);
             }
             routing.default_handler(|feed: Feed| match feed {
@@ -149,14 +142,11 @@ impl MessageRouter for Router {
 /// Keeps the book of one symbol, on that symbol's thread.
 struct BookKeeper {
     book: Book,
+    keeping: Keeping,
     /// Where snapshots come from.
     api: Client,
     /// The number of the next request; keepers share the client.
     requests: u64,
-    slot: Slot,
-    repairs: Repairs,
-    /// A gap was found, and not yet mended.
-    is_lost: bool,
 }
 
 impl MessageHandler<Feed> for BookKeeper {
@@ -164,21 +154,17 @@ impl MessageHandler<Feed> for BookKeeper {
         match feed {
             Feed::Depth(event) => self.take(&event),
             Feed::Quote { bid, ask, .. } => {
-                let mut account = self.slot.account();
-                account.quote = Some((bid, ask));
+                self.keeping.is_quoted(bid, ask);
                 Ok(())
             }
             other => Err(format!("{other:?} on a book's route").into()),
         }
     }
 
-    /// What was said meanwhile is gone.
+    /// The first event of the next session asks for a snapshot.
     fn on_event(&mut self, event: &ConnectionEvent) {
-        if let ConnectionEvent::Lost { reason, .. } = event
-            && *reason != DisconnectReason::Shutdown
-        {
+        if self.keeping.is_void_by(event) {
             self.book.reset();
-            self.slot.account().in_sync = false;
         }
     }
 }
@@ -187,23 +173,20 @@ impl BookKeeper {
     fn take(&mut self, event: &Depth) -> Result<()> {
         let mut applied = self.book.apply(event)?;
         if let Applied::Needs { snapshot_from, gap } = applied {
-            self.slot.account().in_sync = false;
             if let Some(gap) = gap {
-                println!("{}: {gap}; starting anew", event.symbol);
-                self.slot.account().gaps += 1;
-                self.is_lost = true;
+                self.keeping.is_broken(&gap);
             }
             // Also where the last one failed: each event asks again.
-            self.repairs.begin();
+            self.keeping.begin_repair();
             let snapshot = self.snapshot(&event.symbol, snapshot_from)?;
             self.book.load(&snapshot)?;
             applied = self.book.apply(event)?;
         }
-        let mut account = self.slot.account();
-        account.in_sync = true;
-        account.resyncs += u64::from(std::mem::take(&mut self.is_lost));
-        account.updates += u64::from(applied == Applied::Update);
-        account.show(&self.book.levels);
+        match applied {
+            Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
+            Applied::Old => self.keeping.is_whole(&self.book.levels, 0),
+            Applied::Needs { .. } => return Err("the snapshot does not go with the events".into()),
+        }
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod support {
     pub(crate) mod book_demo;
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod keeping;
     pub(crate) mod kraken;
     pub(crate) mod price_levels;
     pub(crate) mod repairs;
@@ -23,15 +24,14 @@ use std::time::Duration;
 use clap::Parser;
 use hypersockets::simulator::Venue;
 use hypersockets::{
-    ConnectionEvent, CtrlC, DisconnectReason, MessageHandler, MessageRouter, Result, Sender, Subscription,
-    SubscriptionReply, WsMessage,
+    ConnectionEvent, CtrlC, MessageHandler, MessageRouter, Result, Sender, Subscription, SubscriptionReply, WsMessage,
 };
 use serde_json::{Value, json};
-use support::book_board::{BookAccount, BookBoard, Slot};
+use support::book_board::{BookAccount, BookBoard};
 use support::book_demo::BookDemo;
 use support::demo::summary;
+use support::keeping::Keeping;
 use support::kraken::{Applied, Book, Feed};
-use support::repairs::Repairs;
 
 /// Levels a side: 10, 25, 100, 500 or 1000. The venue's answer has the last word.
 const DEPTH: usize = 10;
@@ -63,15 +63,8 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .url(url)
         .router(Router { pairs: pairs.clone() }, |mut routing| {
             for (index, slot) in board.slots().iter().enumerate() {
-                let (name, slot, sender) = (pairs[index].clone(), slot.clone(), routing.sender());
-                let keeper = BookKeeper {
-                    book: Book::new(DEPTH),
-                    name,
-                    slot,
-                    sender,
-                    repairs: Repairs::default(),
-                    is_lost: false,
-                };
+                let (keeping, sender) = (Keeping::new(&pairs[index], slot), routing.sender());
+                let keeper = BookKeeper { book: Book::new(DEPTH), keeping, sender };
                 routing = routing.handler(Route::Book(index), keeper);
             }
             routing.default_handler(|feed: Feed| {
@@ -138,13 +131,8 @@ impl MessageRouter for Router {
 /// Keeps the book of one pair, on that pair's thread.
 struct BookKeeper {
     book: Book,
-    /// Of the pair, and of its subscription.
-    name: String,
-    slot: Slot,
+    keeping: Keeping,
     sender: Sender,
-    repairs: Repairs,
-    /// A mismatch was found, and not yet mended.
-    is_lost: bool,
 }
 
 impl MessageHandler<Feed> for BookKeeper {
@@ -157,34 +145,23 @@ impl MessageHandler<Feed> for BookKeeper {
             }
             other => return Err(format!("{other:?} on a book's route").into()),
         };
-        let applied = self.book.apply(&message)?;
-        let mut account = self.slot.account();
-        match applied {
-            Applied::Snapshot => account.resyncs += u64::from(std::mem::take(&mut self.is_lost)),
-            Applied::Update => account.updates += 1,
-            Applied::Awaiting => return Ok(()),
+        match self.book.apply(&message)? {
+            Applied::Snapshot => self.keeping.is_whole(&self.book.levels, 0),
+            Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
+            Applied::Awaiting => {}
             Applied::Mismatch { ours, theirs } => {
-                println!("{}: the checksum is {ours}, and should be {theirs}; subscribing anew", self.name);
-                account.gaps += 1;
-                account.in_sync = false;
-                self.is_lost = true;
-                drop(account);
-                self.repairs.begin();
-                return self.sender.resubscribe(&self.name);
+                self.keeping.is_broken(&format!("the checksum is {ours}, and should be {theirs}"));
+                self.keeping.begin_repair();
+                self.sender.resubscribe(self.keeping.name())?;
             }
         }
-        account.in_sync = true;
-        account.show(&self.book.levels);
         Ok(())
     }
 
-    /// What was said meanwhile is gone; the next session begins with a snapshot.
+    /// The next session begins with a snapshot.
     fn on_event(&mut self, event: &ConnectionEvent) {
-        if let ConnectionEvent::Lost { reason, .. } = event
-            && *reason != DisconnectReason::Shutdown
-        {
+        if self.keeping.is_void_by(event) {
             self.book.reset();
-            self.slot.account().in_sync = false;
         }
     }
 }

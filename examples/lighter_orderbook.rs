@@ -14,6 +14,7 @@ pub(crate) mod support {
     pub(crate) mod book_demo;
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod keeping;
     pub(crate) mod lighter;
     pub(crate) mod price_levels;
     pub(crate) mod repairs;
@@ -24,15 +25,15 @@ use std::time::Duration;
 use clap::Parser;
 use hypersockets::simulator::Venue;
 use hypersockets::{
-    ConnectionEvent, CtrlC, DisconnectReason, JsonPassivePing, MessageHandler, MessageRouter, Result, Sender,
-    Subscription, SubscriptionReply, WsMessage,
+    ConnectionEvent, CtrlC, JsonPassivePing, MessageHandler, MessageRouter, Result, Sender, Subscription,
+    SubscriptionReply, WsMessage,
 };
 use serde_json::{Value, json};
-use support::book_board::{BookAccount, BookBoard, Slot};
+use support::book_board::{BookAccount, BookBoard};
 use support::book_demo::BookDemo;
 use support::demo::summary;
+use support::keeping::Keeping;
 use support::lighter::{Applied, Book, Feed};
-use support::repairs::Repairs;
 
 fn main() -> Result<()> {
     let ctrl_c = CtrlC::install()?;
@@ -66,15 +67,8 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .url(url)
         .router(Router, |mut routing| {
             for (market, slot) in markets.iter().zip(board.slots()) {
-                let (name, slot, sender) = (format!("order_book/{market}"), slot.clone(), routing.sender());
-                let keeper = BookKeeper {
-                    book: Book::default(),
-                    name,
-                    slot,
-                    sender,
-                    repairs: Repairs::default(),
-                    is_lost: false,
-                };
+                let (keeping, sender) = (Keeping::new(format!("order_book/{market}"), slot), routing.sender());
+                let keeper = BookKeeper { book: Book::default(), keeping, sender };
                 routing = routing.handler(Route::Book(*market), keeper);
             }
             routing
@@ -146,46 +140,30 @@ impl MessageRouter for Router {
 /// Keeps the book of one market, on that market's thread.
 struct BookKeeper {
     book: Book,
-    /// Of the subscription.
-    name: String,
-    slot: Slot,
+    keeping: Keeping,
     sender: Sender,
-    repairs: Repairs,
-    /// A gap was found, and not yet mended.
-    is_lost: bool,
 }
 
 impl MessageHandler<Feed> for BookKeeper {
     fn handle(&mut self, feed: Feed) -> Result<()> {
         let Feed::Book(message) = feed else { return Err("no book, on a book's route".into()) };
-        let applied = self.book.apply(&message)?;
-        let mut account = self.slot.account();
-        match applied {
-            Applied::Snapshot => account.resyncs += u64::from(std::mem::take(&mut self.is_lost)),
-            Applied::Update => account.updates += 1,
-            Applied::Awaiting => return Ok(()),
+        match self.book.apply(&message)? {
+            Applied::Snapshot => self.keeping.is_whole(&self.book.levels, 0),
+            Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
+            Applied::Awaiting => {}
             Applied::Gap(gap) => {
-                println!("{}: {gap}; subscribing anew", self.name);
-                account.gaps += 1;
-                account.in_sync = false;
-                self.is_lost = true;
-                drop(account);
-                self.repairs.begin();
-                return self.sender.resubscribe(&self.name);
+                self.keeping.is_broken(&gap);
+                self.keeping.begin_repair();
+                self.sender.resubscribe(self.keeping.name())?;
             }
         }
-        account.in_sync = true;
-        account.show(&self.book.levels);
         Ok(())
     }
 
-    /// What was said meanwhile is gone; the next session begins with a snapshot.
+    /// The next session begins with a snapshot.
     fn on_event(&mut self, event: &ConnectionEvent) {
-        if let ConnectionEvent::Lost { reason, .. } = event
-            && *reason != DisconnectReason::Shutdown
-        {
+        if self.keeping.is_void_by(event) {
             self.book.reset();
-            self.slot.account().in_sync = false;
         }
     }
 }

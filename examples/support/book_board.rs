@@ -42,6 +42,9 @@ impl fmt::Display for BookAccount {
         let (bids, asks) = self.depth;
         write!(f, "{:<14} bid {:<28} ask {:<28} levels {bids}/{asks}", self.name, side(&self.bid), side(&self.ask))?;
         write!(f, "  updates {}  gaps {}  resyncs {}", self.updates, self.gaps, self.resyncs)?;
+        if let Some(((bid, _), (ask, _))) = &self.quote {
+            write!(f, "  quoted {bid}/{ask}")?;
+        }
         if self.in_sync { Ok(()) } else { f.write_str("  NOT IN SYNC") }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::clock::Stamp;
-use super::dialect::{Account, Book, Desk, Dialect, Effect, Event, History, Ping};
+use super::dialect::{Account, Book, Desk, Dialect, Effect, Event, History, Ping, place_of};
 use super::ladder::{Changes, Level};
 use super::walk::Walk;
 
@@ -70,11 +70,11 @@ impl Dialect for Binance {
             r#"{{"e":"depthUpdate","E":{time},"s":"{symbol}","U":{first},"u":{last},"b":[{bids}],"a":[{asks}]}}"#
         );
         let top = book.ladder.top(1);
-        let mut events = vec![Event { is_update: true, ..event(format!("{stream}@depth@100ms"), depth) }];
+        let mut events = vec![Event { is_update: true, ..Event::news(format!("{stream}@depth@100ms"), depth) }];
         if let (Some((bid, bid_size)), Some((ask, ask_size))) = (top.bids.first(), top.asks.first()) {
             let ticker =
                 format!(r#"{{"u":{last},"s":"{symbol}","b":"{bid}","B":"{bid_size}","a":"{ask}","A":"{ask_size}"}}"#);
-            events.push(event(format!("{stream}@bookTicker"), ticker));
+            events.push(Event::news(format!("{stream}@bookTicker"), ticker));
         }
         if book.steps.is_multiple_of(4) {
             let (price, size, sold) = walk.trade();
@@ -82,13 +82,13 @@ impl Dialect for Binance {
             let trade = format!(
                 r#"{{"e":"trade","E":{time},"s":"{symbol}","t":{id},"p":"{price}","q":"{size}","T":{time},"m":{sold},"M":true}}"#
             );
-            events.push(event(format!("{stream}@trade"), trade));
+            events.push(Event::news(format!("{stream}@trade"), trade));
         }
         events
     }
 
     fn read(&self, lines: &[&str]) -> Result<History, String> {
-        let mut history = History { books: Vec::new(), events: Vec::new() };
+        let mut books = Vec::new();
         for (symbol, body) in &self.snapshots {
             let mut book = Book::new(symbol);
             let snapshot: Value =
@@ -96,13 +96,9 @@ impl Dialect for Binance {
             let changes = Changes { bids: levels(&snapshot["bids"])?, asks: levels(&snapshot["asks"])? };
             book.ladder.apply(&changes).map_err(|error| format!("{symbol}'s snapshot: {error}"))?;
             book.sequence = snapshot["lastUpdateId"].as_u64().ok_or(format!("{symbol}'s snapshot: no lastUpdateId"))?;
-            history.books.push(book);
+            books.push(book);
         }
-        for (index, line) in lines.iter().enumerate() {
-            let event = read(line, &mut history.books).map_err(|error| format!("line {}: {error}", index + 1))?;
-            history.events.push(event);
-        }
-        Ok(history)
+        History::read(lines, books, read)
     }
 
     fn phrase<'e>(&self, event: &'e Event, session: &Account) -> Cow<'e, str> {
@@ -148,10 +144,6 @@ fn answer_api(request: &Value, desk: &mut Desk<'_>) {
     desk.reply(reply);
 }
 
-fn event(channel: String, text: String) -> Event {
-    Event { channel, text, effect: None, is_update: false }
-}
-
 fn pairs(levels: &[Level]) -> String {
     let pair = |(price, size): &Level| format!(r#"["{price}","{size}"]"#);
     levels.iter().map(pair).collect::<Vec<_>>().join(",")
@@ -166,18 +158,15 @@ fn read(line: &str, books: &mut Vec<Book>) -> Result<Option<Event>, String> {
     let stream: String = serde_json::from_str(stream.get()).map_err(|error| error.to_string())?;
     let text = data.get().to_owned();
     if !stream.contains("@depth") {
-        return Ok(Some(event(stream, text)));
+        return Ok(Some(Event::news(stream, text)));
     }
     let update: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let symbol = update["s"].as_str().ok_or("a depth update without its symbol")?;
-    let market = books.iter().position(|book| book.market == symbol).unwrap_or_else(|| {
-        books.push(Book::new(symbol));
-        books.len() - 1
-    });
+    let market = place_of(symbol, books);
     let changes = Changes { bids: levels(&update["b"])?, asks: levels(&update["a"])? };
     let sequence = update["u"].as_u64().ok_or("a depth update without u")?;
     let effect = Effect { market, resets: false, changes, sequence, nonce: None };
-    Ok(Some(Event { is_update: true, effect: Some(effect), ..event(stream, text) }))
+    Ok(Some(Event { is_update: true, effect: Some(effect), ..Event::news(stream, text) }))
 }
 
 fn levels(side: &Value) -> Result<Vec<Level>, String> {

@@ -62,6 +62,13 @@ pub(super) struct Event {
     pub(super) is_update: bool,
 }
 
+impl Event {
+    /// Something that changes no book.
+    pub(super) fn news(channel: String, text: String) -> Self {
+        Event { channel, text, effect: None, is_update: false }
+    }
+}
+
 /// What a recorded line does to a book.
 pub(super) struct Effect {
     pub(super) market: usize,
@@ -77,6 +84,32 @@ pub(super) struct History {
     pub(super) books: Vec<Book>,
     /// One for each line.
     pub(super) events: Vec<Option<Event>>,
+}
+
+impl History {
+    /// Reads line by line; a book that is named is there.
+    ///
+    /// # Errors
+    /// Which line, and what `read` says of it.
+    pub(super) fn read(
+        lines: &[&str],
+        mut books: Vec<Book>,
+        read: impl Fn(&str, &mut Vec<Book>) -> Result<Option<Event>, String>,
+    ) -> Result<Self, String> {
+        let mut events = Vec::with_capacity(lines.len());
+        for (index, line) in lines.iter().enumerate() {
+            events.push(read(line, &mut books).map_err(|error| format!("line {}: {error}", index + 1))?);
+        }
+        Ok(History { books, events })
+    }
+}
+
+/// Where a market's book stands, which is made where there is none.
+pub(super) fn place_of(market: &str, books: &mut Vec<Book>) -> usize {
+    books.iter().position(|book| book.market == market).unwrap_or_else(|| {
+        books.push(Book::new(market));
+        books.len() - 1
+    })
 }
 
 /// A market's book, and how far its numbers have come.

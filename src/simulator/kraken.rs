@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::clock::Stamp;
-use super::dialect::{Book, Desk, Dialect, Effect, Event, History};
+use super::dialect::{Book, Desk, Dialect, Effect, Event, History, place_of};
 use super::ladder::{Changes, Ladder, Level};
 use super::walk::Walk;
 
@@ -83,7 +83,7 @@ impl Dialect for Kraken {
                 continue;
             }
             let text = book_message("update", symbol, &changes, checksum(&book.ladder), Some(now));
-            events.push(Event { is_update: true, ..event(format!("book:{symbol}:{depth}"), text) });
+            events.push(Event { is_update: true, ..Event::news(format!("book:{symbol}:{depth}"), text) });
         }
         if book.steps.is_multiple_of(4) {
             let (price, qty, sold) = walk.trade();
@@ -91,21 +91,16 @@ impl Dialect for Kraken {
             let trade = format!(
                 r#"{{"channel":"trade","type":"update","data":[{{"symbol":"{symbol}","side":"{side}","price":{price},"qty":{qty},"ord_type":"market","trade_id":{id},"timestamp":"{time}"}}]}}"#
             );
-            events.push(event(format!("trade:{symbol}"), trade));
+            events.push(Event::news(format!("trade:{symbol}"), trade));
         }
         if book.steps.is_multiple_of(STEPS_PER_HEARTBEAT) {
-            events.push(event("heartbeat".to_owned(), r#"{"channel":"heartbeat"}"#.to_owned()));
+            events.push(Event::news("heartbeat".to_owned(), r#"{"channel":"heartbeat"}"#.to_owned()));
         }
         events
     }
 
     fn read(&self, lines: &[&str]) -> Result<History, String> {
-        let mut history = History { books: Vec::new(), events: Vec::new() };
-        for (index, line) in lines.iter().enumerate() {
-            let event = read(line, &mut history.books).map_err(|error| format!("line {}: {error}", index + 1))?;
-            history.events.push(event);
-        }
-        Ok(history)
+        History::read(lines, Vec::new(), read)
     }
 }
 
@@ -147,10 +142,6 @@ fn send_snapshot(symbol: &str, wanted: usize, desk: &mut Desk<'_>) {
         let snapshot = book_message("snapshot", symbol, &book.ladder.top(depth), checksum(&book.ladder), None);
         desk.reply(snapshot);
     }
-}
-
-fn event(channel: String, text: String) -> Event {
-    Event { channel, text, effect: None, is_update: false }
 }
 
 fn book_message(kind: &str, symbol: &str, levels: &Changes, checksum: u32, at: Option<Stamp>) -> String {
@@ -206,7 +197,7 @@ fn read(line: &str, books: &mut Vec<Book>) -> Result<Option<Event>, String> {
             let result = message.get("result").ok_or("a subscription that was refused")?;
             let result: Value = serde_json::from_str(result.get()).map_err(|error| error.to_string())?;
             if let (Some(symbol), Some(depth)) = (result["symbol"].as_str(), result["depth"].as_u64()) {
-                let index = index_of(symbol, books);
+                let index = place_of(symbol, books);
                 books[index].depth_limit = Some(depth as usize);
             }
             Ok(None)
@@ -216,25 +207,18 @@ fn read(line: &str, books: &mut Vec<Book>) -> Result<Option<Event>, String> {
             let [data]: [Object<'_>; 1] = serde_json::from_str(data.get()).map_err(|error| error.to_string())?;
             let symbol = data.get("symbol").ok_or("a book without its symbol")?;
             let symbol: String = serde_json::from_str(symbol.get()).map_err(|error| error.to_string())?;
-            let market = index_of(&symbol, books);
+            let market = place_of(&symbol, books);
             let depth = books[market].depth_limit.ok_or("a book that was not subscribed to")?;
             let changes = Changes { bids: levels(&data, "bids")?, asks: levels(&data, "asks")? };
             let resets = text("type").as_deref() == Some("snapshot");
             let effect = Effect { market, resets, changes, sequence: 0, nonce: None };
             let channel = format!("book:{symbol}:{depth}");
-            Ok(Some(Event { is_update: !resets, effect: Some(effect), ..event(channel, line.to_owned()) }))
+            Ok(Some(Event { is_update: !resets, effect: Some(effect), ..Event::news(channel, line.to_owned()) }))
         }
-        (None, Some("heartbeat")) => Ok(Some(event("heartbeat".to_owned(), line.to_owned()))),
+        (None, Some("heartbeat")) => Ok(Some(Event::news("heartbeat".to_owned(), line.to_owned()))),
         // The status and the answers to requests were the recorder's own.
         _ => Ok(None),
     }
-}
-
-fn index_of(symbol: &str, books: &mut Vec<Book>) -> usize {
-    books.iter().position(|book| book.market == symbol).unwrap_or_else(|| {
-        books.push(Book::new(symbol));
-        books.len() - 1
-    })
 }
 
 fn levels(book: &Object<'_>, side: &str) -> Result<Vec<Level>, String> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::clock::Stamp;
-use super::dialect::{Book, Desk, Dialect, Effect, Event, History, Ping};
+use super::dialect::{Book, Desk, Dialect, Effect, Event, History, Ping, place_of};
 use super::ladder::{Changes, Level};
 use super::walk::Walk;
 
@@ -59,25 +59,20 @@ impl Dialect for Lighter {
         book.nonce = begin.map(|nonce| nonce + 40 + 7 * (book.steps % 11));
         let market = &book.market;
         let update = order_book("update", book, &changes, begin, now);
-        let mut events = vec![Event { is_update: true, ..event(format!("order_book:{market}"), update) }];
+        let mut events = vec![Event { is_update: true, ..Event::news(format!("order_book:{market}"), update) }];
         if book.steps.is_multiple_of(4) {
-            events.push(event(format!("trade:{market}"), trade(book, walk, now)));
+            events.push(Event::news(format!("trade:{market}"), trade(book, walk, now)));
         }
         if book.steps.is_multiple_of(10) {
             for channel in [market.as_str(), "all"] {
-                events.push(event(format!("market_stats:{channel}"), market_stats("update", channel, book)));
+                events.push(Event::news(format!("market_stats:{channel}"), market_stats("update", channel, book)));
             }
         }
         events
     }
 
     fn read(&self, lines: &[&str]) -> Result<History, String> {
-        let mut history = History { books: Vec::new(), events: Vec::new() };
-        for (index, line) in lines.iter().enumerate() {
-            let event = read(line, &mut history.books).map_err(|error| format!("line {}: {error}", index + 1))?;
-            history.events.push(event);
-        }
-        Ok(history)
+        History::read(lines, Vec::new(), read)
     }
 
     fn ping(&self) -> Option<Ping> {
@@ -111,10 +106,6 @@ fn subscribe(channel: &str, desk: &mut Desk<'_>) {
         _ => market_stats("subscribed", market, book),
     };
     desk.reply(snapshot);
-}
-
-fn event(channel: String, text: String) -> Event {
-    Event { channel, text, effect: None, is_update: false }
 }
 
 /// `begin` is the nonce that this follows on, 0 in a snapshot; the older feed has none.
@@ -185,18 +176,15 @@ fn read(line: &str, books: &mut Vec<Book>) -> Result<Option<Event>, String> {
     let (kind, market) = channel.split_once(':').unwrap_or((channel, ""));
     let stage = message["type"].as_str().unwrap_or_default();
     if kind != "order_book" || stage == "unsubscribed" {
-        return Ok(Some(event(channel.to_owned(), line.to_owned())));
+        return Ok(Some(Event::news(channel.to_owned(), line.to_owned())));
     }
-    let market = books.iter().position(|book| book.market == market).unwrap_or_else(|| {
-        books.push(Book::new(market));
-        books.len() - 1
-    });
+    let market = place_of(market, books);
     let told = &message["order_book"];
     let changes = Changes { bids: levels(&told["bids"])?, asks: levels(&told["asks"])? };
     let sequence = told["offset"].as_u64().ok_or("no offset")?;
     let resets = stage == "subscribed/order_book";
     let effect = Effect { market, resets, changes, sequence, nonce: told["nonce"].as_u64() };
-    Ok(Some(Event { is_update: !resets, effect: Some(effect), ..event(channel.to_owned(), line.to_owned()) }))
+    Ok(Some(Event { is_update: !resets, effect: Some(effect), ..Event::news(channel.to_owned(), line.to_owned()) }))
 }
 
 fn levels(side: &Value) -> Result<Vec<Level>, String> {
