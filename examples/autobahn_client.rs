@@ -8,8 +8,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use hypersockets::{
-    ClientEvent, Delivery, Engine, MessageHandler, MessageRouter, NeverReconnect, Result, RouteOptions, TlsOptions,
-    WsMessage,
+    ClientEvent, Compression, Delivery, Engine, MessageHandler, MessageRouter, NeverReconnect, Result, RouteOptions,
+    TlsOptions, WsMessage,
 };
 
 const AGENT: &str = "hypersockets";
@@ -79,6 +79,10 @@ impl Suite {
             .url(format!("{}{path}", self.server))
             .router(Whole, |routing| routing.handler_with((), handler, RouteOptions::new().inline()))
             .tls(self.tls.clone())
+            // Every message, so that the suite sees small ones compressed, too; and a second offer, since some cases want one that
+            // promises to forget our window.
+            .compression(Compression::deflate().threshold_bytes(1))
+            .compression(Compression::deflate().threshold_bytes(1).client_no_context_takeover())
             .max_queued_bytes(MAX_QUEUED_BYTES)
             .reconnect_strategy(NeverReconnect)
             .engine(&self.engine)

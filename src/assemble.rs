@@ -187,6 +187,7 @@ impl ClientBuilder<HasUrl, NoRouter> {
                 providers,
                 tls,
                 subprotocols: options.subprotocols,
+                compression: options.compression,
                 heartbeat: options.heartbeat,
                 passive_ping: options.passive_ping,
                 measure_round_trips,

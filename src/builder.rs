@@ -25,7 +25,7 @@ use crate::sources::sealed::IntoSubscription as _;
 use crate::sources::{IntoSubscription, IntoUrl};
 use crate::state::Shared;
 use crate::subscriptions::{Batches, Subscription};
-use crate::transport::{DialRequest, Dialer, SocketOptions, TlsOptions};
+use crate::transport::{Compression, DialRequest, Dialer, SocketOptions, TlsOptions};
 #[cfg(feature = "toml")]
 use crate::venue_profile::VenueProfile;
 
@@ -134,6 +134,7 @@ pub(crate) struct Options {
     pub(crate) max_subscriptions: Option<usize>,
     pub(crate) reply_id: Option<ReplyId>,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) compression: Vec<Compression>,
     pub(crate) shutdown_flag: Option<Arc<AtomicBool>>,
     pub(crate) halted_flag: Option<Arc<AtomicBool>>,
     pub(crate) tls: TlsOptions,
@@ -166,6 +167,7 @@ impl Options {
             max_subscriptions: None,
             reply_id: None,
             subprotocols: Vec::new(),
+            compression: Vec::new(),
             shutdown_flag: None,
             halted_flag: None,
             tls: TlsOptions::new(),
@@ -358,6 +360,14 @@ impl<U, R> ClientBuilder<U, R> {
     /// Offers a subprotocol (RFC 6455, section 1.9); may be called several times, the preferred one first.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.options.subprotocols.push(name.into());
+        self
+    }
+
+    /// Offers to compress messages (permessage-deflate, RFC 7692). The venue may decline; an answer that breaks a rule ends
+    /// the dial. May be called several times, the preferred offer first.
+    #[cfg(feature = "deflate")]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.options.compression.push(compression);
         self
     }
 

@@ -21,7 +21,7 @@ impl Receiver {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
-            websocket: WebSocket::new(Limits::default()),
+            websocket: WebSocket::new(Limits::default(), None),
             buffer: ReceiveBuffer::with_capacity(capacity),
             replies: WriteBuffer::default(),
         }

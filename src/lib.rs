@@ -94,6 +94,7 @@
 //! | `native-roots` | | the host's root certificates |
 //! | `platform-verifier` | | certificates judged by the platform |
 //! | `tls-in-place` | | TLS 1.3 records decrypted where they lie: a third less processor time for a record a message |
+//! | `deflate` | | compressed messages (RFC 7692) where [`ClientBuilder`] offers them: its method `compression` |
 //! | `serde_json` | yes | `?` on serde_json errors in routers and handlers, [`Scratch::typed`] |
 //! | `toml` | | [`CorePlan`] from a TOML file, `VenueProfile`: what venues limit and want, as data |
 //! | `report` | | latency as JSON, CSV, HdrHistogram logs, Prometheus text and HTML: the `report` module |
@@ -198,6 +199,8 @@ pub use sources::{IntoSubscription, IntoUrl};
 pub use state::ClientState;
 pub use subscriptions::{Subscription, SubscriptionState};
 pub use thread::ThreadOptions;
+#[cfg(feature = "deflate")]
+pub use transport::Compression;
 pub use transport::{DialRequest, SocketOptions, TlsOptions};
 #[cfg(feature = "toml")]
 pub use venue_profile::VenueProfile;

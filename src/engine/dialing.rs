@@ -107,12 +107,17 @@ impl Connection {
         self.session.shared.counters.dials.add(1);
         // The request is made before a byte leaves, so that a header that would break it breaks the dial instead.
         let ready = outcome.and_then(|prepared| {
-            Upgrade::new(&prepared.target, &prepared.headers, &self.session.plan.subprotocols)
-                .map(|upgrade| (prepared, upgrade))
-                .map_err(|error| match error {
-                    HyperSocketError::InvalidHeader(what) => DisconnectReason::InvalidHeader(what),
-                    other => DisconnectReason::Provider(other.to_string()),
-                })
+            Upgrade::new(
+                &prepared.target,
+                &prepared.headers,
+                &self.session.plan.subprotocols,
+                &self.session.plan.compression,
+            )
+            .map(|upgrade| (prepared, upgrade))
+            .map_err(|error| match error {
+                HyperSocketError::InvalidHeader(what) => DisconnectReason::InvalidHeader(what),
+                other => DisconnectReason::Provider(other.to_string()),
+            })
         });
         let (Prepared { target, way, auth, subscriptions, .. }, upgrade) = match ready {
             Ok(ready) => ready,

@@ -21,7 +21,7 @@ use crate::reconnect::ReconnectionStrategy;
 use crate::requests::RequestId;
 use crate::state::Shared;
 use crate::subscriptions::Batches;
-use crate::transport::{Dialer, SocketOptions, Target, TlsConnector};
+use crate::transport::{Compression, Dialer, SocketOptions, Target, TlsConnector};
 
 /// A client on its way to a loop.
 pub(crate) struct NewConnection {
@@ -46,6 +46,7 @@ pub(crate) struct Plan {
     pub(crate) providers: Arc<Providers>,
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) compression: Vec<Compression>,
     pub(crate) heartbeat: Option<WsMessage<'static>>,
     pub(crate) passive_ping: Option<Box<dyn PassivePingDetector>>,
     /// Off for clients that did not ask for pings: a histogram is larger than all else that an idle connection holds.

@@ -11,7 +11,7 @@ use crate::config::Limits;
 /// A complete and lawful frame header, as a server may send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// FIN, the reserved bits (always zero here) and the opcode.
+    /// FIN, the reserved bits (zero, but for that of compression where that was agreed) and the opcode.
     first: u8,
     /// Bytes of the header itself.
     pub(crate) len: usize,
@@ -30,6 +30,16 @@ impl Header {
     #[inline]
     pub(crate) fn is_single_binary(&self) -> bool {
         self.first == FIN | BINARY
+    }
+
+    /// The first frame of a compressed message (RFC 7692, section 6).
+    pub(crate) fn starts_compressed(&self) -> bool {
+        self.first & COMPRESSED != 0
+    }
+
+    /// The first frame of a message, or the whole of it; else it goes on with one.
+    pub(crate) fn starts_message(&self) -> bool {
+        !self.is_control() && self.first & OPCODE != CONTINUATION
     }
 
     pub(crate) fn is_final(&self) -> bool {
@@ -57,23 +67,25 @@ pub(crate) enum Violation {
 
 /// Reads the header at the front of `bytes`; `None` where it is incomplete and lawful so far.
 ///
-/// `fragment_bytes` is what the fragments of the open message hold already; zero where none is open.
+/// `fragment_bytes` is what the fragments of the open message hold already; zero where none is open. `compression` says that data
+/// frames may be compressed.
 #[inline]
 pub(crate) fn parse_header(
     bytes: &[u8],
     fragment_open: bool,
     fragment_bytes: u64,
+    compression: bool,
     limits: &Limits,
 ) -> Result<Option<Header>, Violation> {
     let &[first, second, ref rest @ ..] = bytes else {
         return match bytes.first() {
-            Some(&first) => judge_first(first, fragment_open).map(|()| None),
+            Some(&first) => judge_first(first, fragment_open, compression).map(|()| None),
             None => Ok(None),
         };
     };
     // One test lets through what nearly all frames are.
     if fragment_open || (first != FIN | TEXT && first != FIN | BINARY) {
-        judge_first(first, fragment_open)?;
+        judge_first(first, fragment_open, compression)?;
         judge_control(first, second)?;
     }
     let (len, payload_len) = match second {
@@ -98,10 +110,12 @@ pub(crate) fn parse_header(
     Ok(Some(Header { first, len, payload_len: payload_len as usize }))
 }
 
-#[cold]
-fn judge_first(first: u8, fragment_open: bool) -> Result<(), Violation> {
+fn judge_first(first: u8, fragment_open: bool, compression: bool) -> Result<(), Violation> {
+    // The bit says something of a whole message, so only a data frame that begins one has it (RFC 7692, section 6).
+    let may_be_compressed = compression && matches!(first & OPCODE, TEXT | BINARY);
+    let reserved = if may_be_compressed { RESERVED_BITS & !COMPRESSED } else { RESERVED_BITS };
     let broken = match first & OPCODE {
-        _ if first & RESERVED_BITS != 0 => "reserved bit set",
+        _ if first & reserved != 0 => "reserved bit set",
         CONTINUATION if !fragment_open => "continuation of no message",
         TEXT | BINARY if fragment_open => "new message inside a fragmented one",
         3..=7 | 11.. => "reserved opcode",
@@ -221,8 +235,8 @@ pub(crate) enum Opcode {
 }
 
 /// Appends one whole, masked frame to `out`.
-pub(crate) fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
-    let first = FIN | opcode as u8;
+pub(crate) fn encode(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, payload: &[u8], mask: [u8; 4]) {
+    let first = FIN | opcode as u8 | if compressed { COMPRESSED } else { 0 };
     out.reserve(MAX_HEADER_BYTES + payload.len());
     match payload.len() {
         len @ 0..=125 => out.extend_from_slice(&[first, MASKED | len as u8]),
@@ -282,6 +296,8 @@ impl Masks {
 
 const FIN: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
+/// The first of them (RFC 7692, section 6).
+const COMPRESSED: u8 = 0x40;
 const OPCODE: u8 = 0x0F;
 const CONTROL: u8 = 0x08;
 const MASKED: u8 = 0x80;

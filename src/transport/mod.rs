@@ -1,5 +1,10 @@
 //! Bytes to frames and back: TCP, TLS, the upgrade, and WebSocket framing. Nothing here knows routes or lifecycles.
 
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "no_deflate.rs"]
+mod deflate;
 mod dial;
 mod dialer;
 mod frame;
@@ -16,6 +21,10 @@ mod upgrade;
 mod websocket;
 mod write_buffer;
 
+#[cfg(not(feature = "deflate"))]
+pub(crate) use deflate::Compression;
+#[cfg(feature = "deflate")]
+pub use deflate::Compression;
 pub(crate) use dial::{Dial, DialTokens, Progress};
 pub use dialer::DialRequest;
 pub(crate) use dialer::Dialer;

@@ -9,7 +9,7 @@ pub(crate) fn judge_fuzzed(bytes: &[u8]) {
     let [cuts, rest @ ..] = bytes else { return };
     let (cuts, answer) = rest.split_at(rest.len().min(usize::from(cuts % 8)));
     let target = Target::parse("wss://venue.example/ws").expect("it is right");
-    let mut upgrade = Upgrade::new(&target, &[], &["v1".to_owned()]).expect("it is right");
+    let mut upgrade = Upgrade::new(&target, &[], &["v1".to_owned()], &[]).expect("it is right");
     let answer = replace(answer, b"{accept}", upgrade.accept.as_bytes());
 
     let at_once = judge(&mut upgrade, &[&answer]);

@@ -3,7 +3,7 @@ use super::*;
 const LIMITS: Limits = Limits { max_message_bytes: 1 << 20, max_queued_bytes: 0 };
 
 fn parse(bytes: &[u8], fragment_open: bool) -> Result<Option<Header>, Violation> {
-    parse_header(bytes, fragment_open, 0, &LIMITS)
+    parse_header(bytes, fragment_open, 0, false, &LIMITS)
 }
 
 /// The header is lawful up to its last byte, and that byte condemns it.
@@ -53,14 +53,15 @@ fn each_rule_is_judged_with_its_first_offending_byte() {
 
 #[test]
 fn the_limit_is_judged_as_soon_as_the_length_must_cross_it() {
-    let claims = |bytes: &[u8], fragment_bytes| match parse_header(bytes, fragment_bytes > 0, fragment_bytes, &LIMITS) {
-        Err(Violation::TooLarge { claimed_bytes, limit_bytes }) => {
-            assert_eq!(limit_bytes, 1 << 20);
-            Some(claimed_bytes)
-        }
-        Ok(_) => None,
-        Err(other) => panic!("{other:?}"),
-    };
+    let claims =
+        |bytes: &[u8], fragment_bytes| match parse_header(bytes, fragment_bytes > 0, fragment_bytes, false, &LIMITS) {
+            Err(Violation::TooLarge { claimed_bytes, limit_bytes }) => {
+                assert_eq!(limit_bytes, 1 << 20);
+                Some(claimed_bytes)
+            }
+            Ok(_) => None,
+            Err(other) => panic!("{other:?}"),
+        };
     assert_eq!(claims(&[0x82, 127, 0x7F], 0), Some(0x7F << 56));
     assert_eq!(claims(&[0x82, 127, 0, 0, 0, 0, 0, 0x10], 0), None);
     assert_eq!(claims(&[0x82, 127, 0, 0, 0, 0, 0, 0x10, 0, 0], 0), None, "exactly the limit");
@@ -98,7 +99,7 @@ fn encoded_frames_unmask_to_what_was_given() {
     let mut masks = Masks::default();
     for len in (0..40).chain([125, 126, 127, 65_535, 65_536, 70_000]) {
         let (mut out, mask) = (vec![0xEE; 3], masks.next());
-        encode(&mut out, Opcode::Binary, &payload[..len], mask);
+        encode(&mut out, Opcode::Binary, false, &payload[..len], mask);
         let head = match len {
             0..=125 => 2,
             126..=0xFFFF => 4,

@@ -24,7 +24,7 @@ struct Outcome {
 }
 
 fn ours(pieces: &[&[u8]], limit: u64) -> Outcome {
-    let mut socket = WebSocket::new(Limits { max_message_bytes: limit, ..Limits::default() });
+    let mut socket = WebSocket::new(Limits { max_message_bytes: limit, ..Limits::default() }, None);
     let (mut out, mut kept, mut delivered) = (WriteBuffer::default(), Vec::new(), Vec::new());
     let mut verdict = Verdict::Open;
     for piece in pieces {

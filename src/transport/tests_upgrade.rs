@@ -6,7 +6,7 @@ const GOOD: [&str; 4] =
 fn upgrade(subprotocols: &[&str]) -> Upgrade {
     let target = Target::parse("wss://venue.example:8443/ws?key=1").unwrap();
     let subprotocols: Vec<String> = subprotocols.iter().map(|&name| name.into()).collect();
-    Upgrade::new(&target, &[], &subprotocols).unwrap()
+    Upgrade::new(&target, &[], &subprotocols, &[]).unwrap()
 }
 
 /// Answers `upgrade` with these lines, `{accept}` filled in, and two bytes of the first frame behind them.
@@ -50,7 +50,7 @@ fn replacing(index: usize, line: &str) -> Vec<&str> {
 fn the_request_is_what_the_rfc_asks_for() {
     let target = Target::parse("ws://[::1]:9001?q=1").unwrap();
     let headers = [("X-Key".into(), "a\tb=".into()), ("Cookie".into(), String::new())];
-    let upgrade = Upgrade::new(&target, &headers, &["v2".into(), "v1".into()]).unwrap();
+    let upgrade = Upgrade::new(&target, &headers, &["v2".into(), "v1".into()], &[]).unwrap();
     let request = String::from_utf8(upgrade.request().to_vec()).unwrap();
     let (before, rest) = request.split_once("Sec-WebSocket-Key: ").unwrap();
     let (key, after) = rest.split_once("\r\n").unwrap();
@@ -94,7 +94,7 @@ fn headers_that_would_break_the_request_are_refused_without_their_value() {
         ("Transfer-Encoding", "secret", "body"),
     ];
     for (name, value, part) in rows {
-        match Upgrade::new(&target, &[(name.into(), value.into())], &[]) {
+        match Upgrade::new(&target, &[(name.into(), value.into())], &[], &[]) {
             Err(HyperSocketError::InvalidHeader(what)) => {
                 assert!(what.contains(part) && !what.contains("secret"), "{name:?}: {what}");
             }
@@ -103,7 +103,7 @@ fn headers_that_would_break_the_request_are_refused_without_their_value() {
     }
     for subprotocols in [&["a b"][..], &[""], &["a,b"], &["a", "a"], &["a\r\n"]] {
         let subprotocols: Vec<String> = subprotocols.iter().map(|&name| name.into()).collect();
-        let refusal = Upgrade::new(&target, &[], &subprotocols).unwrap_err();
+        let refusal = Upgrade::new(&target, &[], &subprotocols, &[]).unwrap_err();
         assert!(matches!(refusal, HyperSocketError::InvalidConfig(_)), "{subprotocols:?}");
     }
 }
@@ -204,7 +204,7 @@ fn the_answer_may_come_byte_by_byte_and_from_other_buffers() {
     let mut input = ReceiveBuffer::default();
     input.append(head.as_bytes());
     input.append(b"\x81\x02hi");
-    assert_eq!(upgrade.response(&mut input), Ok(Some(Accepted { subprotocol: None })));
+    assert_eq!(upgrade.response(&mut input), Ok(Some(Accepted { subprotocol: None, compression: None })));
     assert_eq!(input.data(), b"\x81\x02hi");
 }
 
@@ -235,7 +235,7 @@ fn an_endless_head_ends_at_16_kib_and_another_protocol_at_its_first_byte() {
 #[test]
 fn debug_shows_neither_key_nor_headers() {
     let target = Target::parse("ws://venue.example/?token=hunter2").unwrap();
-    let upgrade = Upgrade::new(&target, &[("X-Key".into(), "hunter3".into())], &[]).unwrap();
+    let upgrade = Upgrade::new(&target, &[("X-Key".into(), "hunter3".into())], &[], &[]).unwrap();
     assert_eq!(format!("{upgrade:?}"), "Upgrade { searched: 0, .. }");
 }
 

@@ -12,7 +12,7 @@ struct Session {
 impl Session {
     fn with_limit(max_message_bytes: u64) -> Self {
         Self {
-            socket: WebSocket::new(Limits { max_message_bytes, ..Limits::default() }),
+            socket: WebSocket::new(Limits { max_message_bytes, ..Limits::default() }, None),
             input: ReceiveBuffer::default(),
             out: WriteBuffer::default(),
             seen: Vec::new(),
@@ -115,7 +115,7 @@ fn messages_are_lent_from_the_receive_buffer() {
     let mut input = ReceiveBuffer::default();
     input.append(&frame(0x81, "lent"));
     let expected = input.data()[2..].as_ptr();
-    let mut socket = WebSocket::new(Limits::default());
+    let mut socket = WebSocket::new(Limits::default(), None);
     let outcome = socket.read(&mut input, &mut WriteBuffer::default(), |incoming, _, _| {
         let Incoming::Message(message) = incoming else { panic!("{incoming:?}") };
         assert_eq!(message.as_bytes().as_ptr(), expected);
@@ -223,7 +223,7 @@ fn characters_may_be_cut_anywhere_but_at_the_end_of_a_message() {
 fn the_unfinished_frame_may_move_to_another_buffer() {
     let text = "€".repeat(5_000);
     let stream = [frame(0x81, "before"), frame(0x81, &text), frame(0x82, [9])].concat();
-    let (mut socket, mut out) = (WebSocket::new(Limits::default()), WriteBuffer::default());
+    let (mut socket, mut out) = (WebSocket::new(Limits::default(), None), WriteBuffer::default());
     let (mut kept, mut seen) = (Vec::new(), Vec::new());
     for piece in stream.chunks(1_001) {
         let mut hot = ReceiveBuffer::with_capacity(0);

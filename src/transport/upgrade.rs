@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::deflate::{Agreed, Compression};
 use super::receive_buffer::ReceiveBuffer;
 use super::target::Target;
 use super::websocket::{derive_accept_key, generate_key};
@@ -16,6 +17,8 @@ pub(crate) struct Upgrade {
     accept: String,
     /// What we asked for, in order of preference.
     subprotocols: Vec<String>,
+    /// What was offered, in order of preference.
+    compression: Vec<Compression>,
     /// Bytes of the answer in which the end of its head does not begin.
     searched: usize,
 }
@@ -24,6 +27,7 @@ pub(crate) struct Upgrade {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub(crate) subprotocol: Option<String>,
+    pub(crate) compression: Option<Agreed>,
 }
 
 impl Upgrade {
@@ -32,6 +36,7 @@ impl Upgrade {
         target: &Target,
         headers: &[(String, String)],
         subprotocols: &[String],
+        compression: &[Compression],
     ) -> Result<Self, HyperSocketError> {
         let key = generate_key();
         let mut request = format!(
@@ -42,6 +47,10 @@ impl Upgrade {
         if !subprotocols.is_empty() {
             judge_subprotocols(subprotocols)?;
             request += &format!("Sec-WebSocket-Protocol: {}\r\n", subprotocols.join(", "));
+        }
+        if !compression.is_empty() {
+            let offers: Vec<_> = compression.iter().map(Compression::offer).collect();
+            request += &format!("Sec-WebSocket-Extensions: {}\r\n", offers.join(", "));
         }
         for (name, value) in headers {
             judge_header(name, value)?;
@@ -54,6 +63,7 @@ impl Upgrade {
             request: request.into_bytes(),
             accept: derive_accept_key(key.as_bytes()),
             subprotocols: subprotocols.to_vec(),
+            compression: compression.to_vec(),
             searched: 0,
         })
     }
@@ -115,19 +125,29 @@ impl Upgrade {
         if !values(headers, "sec-websocket-accept").eq([self.accept.as_str()]) {
             return invalid("it has not exactly one Sec-WebSocket-Accept that answers our key");
         }
-        if values(headers, "sec-websocket-extensions").next().is_some() {
-            return invalid("it accepts an extension that was not asked for");
-        }
-        self.judge_subprotocol(headers)
+        let compression = self.judge_extensions(headers)?;
+        Ok(Accepted { subprotocol: self.judge_subprotocol(headers)?, compression })
     }
 
-    fn judge_subprotocol(&self, headers: &[httparse::Header<'_>]) -> Result<Accepted, DisconnectReason> {
+    fn judge_extensions(&self, headers: &[httparse::Header<'_>]) -> Result<Option<Agreed>, DisconnectReason> {
+        let answers: Vec<_> = values(headers, "sec-websocket-extensions").collect();
+        if answers.is_empty() {
+            return Ok(None);
+        }
+        // It does not say which offer it accepts: the first that it keeps to.
+        let answer = answers.join(",");
+        let mut judged = self.compression.iter().map(|offered| offered.judge(&answer));
+        let first = judged.next().unwrap_or(Err("it accepts an extension that was not asked for"));
+        first.or_else(|broken| judged.find_map(Result::ok).ok_or(broken)).map(Some).or_else(invalid)
+    }
+
+    fn judge_subprotocol(&self, headers: &[httparse::Header<'_>]) -> Result<Option<String>, DisconnectReason> {
         let mut chosen = values(headers, "sec-websocket-protocol");
         let Some(first) = chosen.next() else {
-            return Ok(Accepted { subprotocol: None });
+            return Ok(None);
         };
         match self.subprotocols.iter().find(|asked| *asked == first) {
-            Some(asked) if chosen.next().is_none() => Ok(Accepted { subprotocol: Some(asked.clone()) }),
+            Some(asked) if chosen.next().is_none() => Ok(Some(asked.clone())),
             _ => invalid("its subprotocol is not one of those that were asked for"),
         }
     }

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message, error::CapacityError};
 
+use super::deflate::{Agreed, Deflater, InflateFault, Inflater};
 use super::frame::{Header, Masks, NotUtf8, Opcode, TextCheck, Violation, encode, parse_header};
 use super::receive_buffer::ReceiveBuffer;
 use super::write_buffer::WriteBuffer;
@@ -45,6 +46,8 @@ pub(crate) struct WebSocket {
     encoder: Encoder,
     text: TextCheck,
     fragments: Option<Fragments>,
+    /// Where compression was agreed.
+    inflater: Option<Box<Inflater>>,
     /// Set once, by a violation or the peer's Close: the answer of every `read` from then on.
     ended: Option<Result<ReadOutcome, DisconnectReason>>,
     context: WebSocketContext,
@@ -56,11 +59,13 @@ pub(crate) struct WebSocket {
 #[derive(Debug, Clone, Copy)]
 struct Fragments {
     text: bool,
+    /// They are ours to put together, and tungstenite has none of them.
+    compressed: bool,
     bytes: u64,
 }
 
 impl WebSocket {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, compression: Option<&Agreed>) -> Self {
         // Half the address space, so that a header's length plus a payload's never overflows.
         let max_message_bytes = limits.max_message_bytes.min(isize::MAX as u64 / 2);
         let max = max_message_bytes as usize;
@@ -73,9 +78,10 @@ impl WebSocket {
             .max_write_buffer_size(HELD_PONG_BYTES);
         Self {
             limits: Limits { max_message_bytes, ..limits },
-            encoder: Encoder::default(),
+            encoder: Encoder { deflater: compression.and_then(Deflater::new).map(Box::new), ..Encoder::default() },
             text: TextCheck::default(),
             fragments: None,
+            inflater: compression.map(|agreed| Box::new(Inflater::new(agreed, max_message_bytes))),
             ended: None,
             context: WebSocketContext::new(Role::Client, Some(config)),
             pong_waits: false,
@@ -145,9 +151,14 @@ impl WebSocket {
             if let Some(message) = whole {
                 on_frame(Incoming::Message(&message), is_last, &mut self.writer(out));
             } else {
-                self.read_rare(&header, &rest[..end], payload, out, &mut |incoming, writer| {
+                let mut on_frame = |incoming: Incoming<'_>, writer: &mut FrameWriter<'_>| {
                     on_frame(incoming, is_last, writer);
-                });
+                };
+                if self.is_compressed(&header) {
+                    self.read_compressed(&header, payload, out, &mut on_frame);
+                } else {
+                    self.read_rare(&header, &rest[..end], payload, out, &mut on_frame);
+                }
                 if self.ended.is_some() {
                     break;
                 }
@@ -161,7 +172,7 @@ impl WebSocket {
     #[inline]
     fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Violation> {
         let fragment_bytes = self.fragments.map_or(0, |open| open.bytes);
-        parse_header(bytes, self.fragments.is_some(), fragment_bytes, &self.limits)
+        parse_header(bytes, self.fragments.is_some(), fragment_bytes, self.inflater.is_some(), &self.limits)
     }
 
     /// Queues our Close, with as much of `reason` as fits; only the first call does anything.
@@ -194,7 +205,16 @@ impl WebSocket {
     /// The rest of the frame is still to come: only its text can be judged.
     #[cold]
     fn unfinished(&mut self, header: &Header, payload: &[u8]) -> Result<(), NotUtf8> {
-        if self.is_text(header) { self.text.arrived(header.starts_text(), payload) } else { Ok(()) }
+        // What is compressed can be judged when it has been inflated.
+        let is_judged = self.is_text(header) && !self.is_compressed(header);
+        if is_judged { self.text.arrived(header.starts_text(), payload) } else { Ok(()) }
+    }
+
+    /// It belongs to a compressed message; control frames between its fragments do not.
+    #[inline]
+    fn is_compressed(&self, header: &Header) -> bool {
+        let continues = || !header.is_control() && self.fragments.is_some_and(|open| open.compressed);
+        self.inflater.is_some() && (header.starts_compressed() || continues())
     }
 
     fn is_text(&self, header: &Header) -> bool {
@@ -218,7 +238,7 @@ impl WebSocket {
         }
         if !header.is_control() {
             let bytes = self.fragments.map_or(0, |open| open.bytes) + payload.len() as u64;
-            let open = Fragments { text: self.is_text(header), bytes };
+            let open = Fragments { text: self.is_text(header), compressed: false, bytes };
             self.fragments = (!header.is_final()).then_some(open);
         }
         let answer = self.context.read(&mut Loopback { input: frame, out, closing: false });
@@ -243,6 +263,54 @@ impl WebSocket {
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.fail(reason_of(&error), out),
         }
+    }
+
+    /// A compressed message, or a fragment of one: ours from end to end, since tungstenite does not know the extension.
+    fn read_compressed(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        out: &mut WriteBuffer,
+        on_frame: &mut dyn FnMut(Incoming<'_>, &mut FrameWriter<'_>),
+    ) {
+        let text = self.is_text(header);
+        let bytes = self.fragments.map_or(0, |open| open.bytes) + payload.len() as u64;
+        self.fragments = (!header.is_final()).then_some(Fragments { text, compressed: true, bytes });
+        let Some(inflater) = &mut self.inflater else { return };
+        if header.starts_message() {
+            inflater.begin();
+        }
+        let pushed = inflater.push(payload);
+        if !header.is_final() {
+            return match pushed {
+                Ok(()) => {}
+                Err(fault) => self.fail_inflating(&fault, out),
+            };
+        }
+        let whole = match pushed.and_then(|()| inflater.finish()) {
+            Ok(whole) => whole,
+            Err(fault) => return self.fail_inflating(&fault, out),
+        };
+        let message = match text {
+            true => simdutf8::basic::from_utf8(whole).map(WsMessage::text),
+            false => Ok(WsMessage::binary(whole)),
+        };
+        let Ok(message) = message else { return self.fail(DisconnectReason::InvalidUtf8, out) };
+        on_frame(Incoming::Message(&message), &mut FrameWriter { encoder: &mut self.encoder, out });
+        inflater.handed_on();
+    }
+
+    #[cold]
+    fn fail_inflating(&mut self, fault: &InflateFault, out: &mut WriteBuffer) {
+        let reason = match *fault {
+            InflateFault::Broken => {
+                DisconnectReason::ProtocolViolation("a compressed message that cannot be inflated".to_owned())
+            }
+            InflateFault::TooLarge { inflated_bytes } => {
+                DisconnectReason::TooLarge { claimed_bytes: inflated_bytes, limit_bytes: self.limits.max_message_bytes }
+            }
+        };
+        self.fail(reason, out);
     }
 
     fn peer_closed(&mut self, close: Option<CloseFrame>, payload: &[u8], out: &mut WriteBuffer) {
@@ -324,6 +392,8 @@ impl FrameWriter<'_> {
 #[derive(Debug, Default)]
 struct Encoder {
     masks: Masks,
+    /// Where compression was agreed, and is possible.
+    deflater: Option<Box<Deflater>>,
     close_sent: bool,
 }
 
@@ -332,7 +402,12 @@ impl Encoder {
         if self.close_sent {
             return false;
         }
-        encode(out.tail(), opcode, payload, self.masks.next());
+        let deflater = self.deflater.as_mut().filter(|_| opcode != Opcode::Ping);
+        let (compressed, payload) = match deflater.and_then(|deflater| deflater.deflate(payload)) {
+            Some(deflated) => (true, deflated),
+            None => (false, payload),
+        };
+        encode(out.tail(), opcode, compressed, payload, self.masks.next());
         true
     }
 }
@@ -400,6 +475,9 @@ const HELD_PONG_BYTES: usize = 8 * 1024;
 #[cfg(test)]
 #[path = "tests_websocket.rs"]
 mod tests;
+#[cfg(all(test, feature = "deflate"))]
+#[path = "tests_deflate.rs"]
+mod tests_deflate;
 #[cfg(test)]
 #[path = "tests_differential.rs"]
 mod tests_differential;

@@ -196,6 +196,7 @@ impl World {
             providers: Arc::new(providers),
             tls: None,
             subprotocols: Vec::new(),
+            compression: Vec::new(),
             heartbeat: Some(WsMessage::text("heartbeat")),
             passive_ping: Some(Box::new(TextPassivePing::new("ping", WsMessage::text("pong")))),
             measure_round_trips: false,
@@ -310,7 +311,7 @@ impl World {
             return self.input(Input::DialFailed { attempt, reason: DisconnectReason::Connect("refused".to_owned()) });
         }
         let target = Target::parse(URL).expect("it is right");
-        let upgrade = Upgrade::new(&target, &[], &[]).expect("it is right");
+        let upgrade = Upgrade::new(&target, &[], &[], &[]).expect("it is right");
         let (random, next) = (&mut self.random, &mut self.next);
         self.venue = Some(Venue::new(random, &upgrade.acceptance(), self.authenticates, next));
         self.epoch = self.session.lifecycle.epoch() + 1;

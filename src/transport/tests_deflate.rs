@@ -1,0 +1,186 @@
+//! Compressed messages among others, lawful and broken: what comes out must be what went in, or the right Close.
+
+use flate2::{Compress, FlushCompress};
+
+use super::super::deflate::Compression;
+use super::tests::frame;
+use super::tests_reference::unmasked;
+use super::*;
+
+/// The venue's end.
+struct Venue {
+    stream: Compress,
+    keeps_window: bool,
+}
+
+impl Venue {
+    fn new(keeps_window: bool) -> Self {
+        Self { stream: Compress::new(flate2::Compression::fast(), false), keeps_window }
+    }
+
+    fn deflated(&mut self, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(payload.len() + 1024);
+        self.stream.compress_vec(payload, &mut out, FlushCompress::Sync).expect("room for all");
+        if !self.keeps_window {
+            self.stream.reset();
+        }
+        out.truncate(out.len() - 4);
+        out
+    }
+}
+
+/// One client session, fed by hand.
+struct Session {
+    socket: WebSocket,
+    input: ReceiveBuffer,
+    out: WriteBuffer,
+    seen: Vec<Vec<u8>>,
+}
+
+impl Session {
+    fn new(keeps_window: bool, max_message_bytes: u64) -> Self {
+        let answer = if keeps_window { "permessage-deflate" } else { "permessage-deflate; server_no_context_takeover" };
+        let agreed = Compression::deflate().threshold_bytes(1).judge(answer).expect("a lawful answer");
+        let limits = Limits { max_message_bytes, ..Limits::default() };
+        let socket = WebSocket::new(limits, Some(&agreed));
+        Self { socket, input: ReceiveBuffer::default(), out: WriteBuffer::default(), seen: Vec::new() }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<ReadOutcome, DisconnectReason> {
+        self.input.append(bytes);
+        let seen = &mut self.seen;
+        self.socket.read(&mut self.input, &mut self.out, |incoming, _, _| {
+            if let Incoming::Message(message) = incoming {
+                seen.push(message.as_bytes().to_vec());
+            }
+        })
+    }
+
+    #[track_caller]
+    fn fails(&mut self, bytes: &[u8], code: u16) -> DisconnectReason {
+        let reason = self.feed(bytes).expect_err("it is broken");
+        assert_eq!(unmasked(self.out.pending()).last(), Some(&(0x88, code.to_be_bytes().to_vec())));
+        reason
+    }
+}
+
+const LIMIT: u64 = 1 << 20;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ z >> 31) >> 16) as usize % bound
+    }
+}
+
+#[test]
+fn random_messages_compressed_or_not_whole_or_in_fragments_come_out_as_they_went_in_at_any_cut() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let keeps_window = random.below(2) == 0;
+        let (mut venue, mut session) = (Venue::new(keeps_window), Session::new(keeps_window, LIMIT));
+        let (mut stream, mut expected) = (Vec::new(), Vec::new());
+        for number in 0..random.below(40) {
+            let words = ["price", "{\"bid\":", "61000.1", ",", "é", "😀", "0000"];
+            let length = if random.below(15) == 0 { 5_000 } else { random.below(60) };
+            let text: String = (0..length).map(|_| words[random.below(words.len())]).collect();
+            let text = format!("{number} {text}");
+            let compressed = random.below(4) > 0;
+            let payload = if compressed { venue.deflated(text.as_bytes()) } else { text.clone().into_bytes() };
+            let first = 0x01 | if compressed { 0x40 } else { 0 };
+            let fragments = 1 + random.below(4);
+            for fragment in 0..fragments {
+                let (start, end) = (payload.len() * fragment / fragments, payload.len() * (fragment + 1) / fragments);
+                let fin = if fragment + 1 == fragments { 0x80 } else { 0 };
+                let opcode = if fragment == 0 { first } else { 0 };
+                stream.extend(frame(fin | opcode, &payload[start..end]));
+                if random.below(5) == 0 {
+                    stream.extend(frame(0x89, "between"));
+                }
+            }
+            expected.push(text.into_bytes());
+        }
+        let mut rest = stream.as_slice();
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at((1 + random.below(700)).min(rest.len()));
+            assert_eq!(session.feed(piece), Ok(ReadOutcome::Open), "seed {seed}");
+            rest = later;
+        }
+        assert!(session.seen == expected, "seed {seed}");
+        assert!(session.input.is_empty());
+    }
+}
+
+#[test]
+fn the_bit_is_a_violation_where_it_says_nothing_and_where_nothing_was_agreed() {
+    let hello = Venue::new(true).deflated(b"Hello");
+    let fragment = [frame(0x41, &hello[..2]), frame(0xC0, &hello[2..])].concat();
+    for broken in [frame(0xC9, "ping"), frame(0xC0, &hello), fragment, frame(0xA1, "two"), frame(0xE1, &hello)] {
+        let reason = Session::new(true, LIMIT).fails(&broken, 1002);
+        assert!(matches!(reason, DisconnectReason::ProtocolViolation(_)), "{reason:?}");
+    }
+    let mut plain = WebSocket::new(Limits::default(), None);
+    let mut input = ReceiveBuffer::default();
+    input.append(&frame(0xC1, &hello));
+    let outcome = plain.read(&mut input, &mut WriteBuffer::default(), |_, _, _| panic!("nothing is lawful"));
+    assert_eq!(outcome, Err(DisconnectReason::ProtocolViolation("reserved bit set".to_owned())));
+}
+
+#[test]
+fn what_came_before_a_broken_message_is_delivered_and_nothing_behind_it() {
+    let mut venue = Venue::new(true);
+    let before = frame(0xC1, venue.deflated(b"before"));
+    let behind = frame(0x81, "behind");
+    let mut session = Session::new(true, LIMIT);
+    session.fails(&[before, frame(0xC1, [0xFF; 20]), behind].concat(), 1002);
+    assert_eq!(session.seen, [b"before"]);
+}
+
+#[test]
+fn utf_8_is_judged_once_inflated() {
+    let broken = Venue::new(true).deflated(b"\xC3\x28");
+    assert_eq!(Session::new(true, LIMIT).fails(&frame(0xC1, &broken), 1007), DisconnectReason::InvalidUtf8);
+    let mut session = Session::new(true, LIMIT);
+    let mut venue = Venue::new(true);
+    let binary = frame(0xC2, venue.deflated(b"\xC3\x28"));
+    assert_eq!(session.feed(&binary), Ok(ReadOutcome::Open));
+    // Compressed bytes that are no UTF-8 themselves, and have not all come.
+    let text = frame(0xC1, venue.deflated("é😀".repeat(50).as_bytes()));
+    for byte in &text {
+        assert_eq!(session.feed(&[*byte]), Ok(ReadOutcome::Open));
+    }
+    assert_eq!(session.seen.len(), 2);
+}
+
+#[test]
+fn a_bomb_ends_at_the_limit_whole_or_in_fragments() {
+    let bomb = Venue::new(true).deflated(&vec![b'a'; 64 << 20]);
+    assert!((bomb.len() as u64) < LIMIT);
+    let (first, second) = bomb.split_at(bomb.len() / 2);
+    for frames in [frame(0xC1, &bomb), [frame(0x41, first), frame(0x80, second)].concat()] {
+        let reason = Session::new(true, LIMIT).fails(&frames, 1009);
+        assert_eq!(reason, DisconnectReason::TooLarge { claimed_bytes: LIMIT + 1, limit_bytes: LIMIT });
+    }
+}
+
+#[test]
+fn what_we_send_is_compressed_from_the_threshold_on_and_control_frames_never() {
+    let agreed = Compression::deflate().threshold_bytes(20).judge("permessage-deflate").expect("lawful");
+    let mut socket = WebSocket::new(Limits::default(), Some(&agreed));
+    let mut out = WriteBuffer::default();
+    let mut writer = socket.writer(&mut out);
+    assert!(writer.send(&WsMessage::text("short")));
+    assert!(writer.send(&WsMessage::text("long enough, long enough, long enough")));
+    assert!(writer.ping(&[b'p'; 100]));
+    let frames = unmasked(out.pending());
+    assert_eq!(frames.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [0x81, 0xC1, 0x89]);
+    assert!(frames[1].1.len() < 37);
+    let mut session = Session::new(true, LIMIT);
+    assert_eq!(session.feed(&frame(0xC1, &frames[1].1)), Ok(ReadOutcome::Open));
+    assert_eq!(session.seen, [b"long enough, long enough, long enough"]);
+}

@@ -1,0 +1,185 @@
+//! Promise: with compression agreed, each message comes once and in order, and what we send arrives as it was, whoever wrote the
+//! other end: python's `websockets` and npm's `ws`, in every way of keeping windows.
+//!
+//! Where one of them is not installed, its test says SKIPPED and passes.
+
+mod support {
+    pub(crate) mod lines;
+}
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use hypersockets::{Compression, NeverReconnect, RouteOptions};
+use support::lines::{Lines, PATIENCE};
+
+/// Sends so many numbered messages to whoever asks, then echoes.
+const ON_WEBSOCKETS: &str = r#"
+import sys
+from websockets.sync.server import serve
+
+def session(websocket):
+    count = int(websocket.recv())
+    sys.stdout.write(f"{[type(e).__name__ for e in websocket.protocol.extensions]}\n")
+    sys.stdout.flush()
+    for number in range(count):
+        websocket.send(f'{{"number":{number},"bid":"61000.{number % 7}","ask":"61001.{number % 11}","pad":"{"x" * (number % 50)}"}}')
+    for text in websocket:
+        websocket.send(text)
+
+with serve(session, "127.0.0.1", 0) as server:
+    sys.stdout.write(f"{server.socket.getsockname()[1]}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+"#;
+
+/// The same.
+const ON_WS: &str = r#"
+const { WebSocketServer } = require('ws');
+const options = { threshold: 0 };
+const server = new WebSocketServer({ host: '127.0.0.1', port: 0, perMessageDeflate: options }, () => {
+  process.stdout.write(`${server.address().port}\n`);
+});
+server.on('connection', (socket) => {
+  let asked = false;
+  socket.on('message', async (data) => {
+    if (asked) { socket.send(`${data}`); return; }
+    asked = true;
+    process.stdout.write(`${socket.extensions}\n`);
+    const count = Number(`${data}`);
+    for (let number = 0; number < count; number++) {
+      const text = `{"number":${number},"bid":"61000.${number % 7}","ask":"61001.${number % 11}","pad":"${'x'.repeat(number % 50)}"}`;
+      const sent = new Promise((resolve) => socket.send(text, resolve));
+      if (number % 500 === 0) await sent;
+    }
+  });
+});
+"#;
+
+/// The server's process, ended with the test.
+struct Peer {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    port: u16,
+}
+
+impl Peer {
+    fn start(program: &str, name: &str, script: &str) -> Self {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compression");
+        fs::create_dir_all(&place).expect("a place of our own");
+        let file: PathBuf = place.join(name);
+        fs::write(&file, script).expect("a place of our own");
+        let mut command = interpreter(program);
+        let mut child = command.arg(file).stdout(Stdio::piped()).spawn().expect("it is installed");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (told, lines) = mpsc::channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
+        let port = lines.recv_timeout(PATIENCE).expect("it listens").parse().expect("a port");
+        Self { child, lines, port }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It is ours, and may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn interpreter(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if program == "node"
+        && std::env::var_os("NODE_PATH").is_none()
+        && let Ok(root) = Command::new("npm").args(["root", "--global"]).output()
+    {
+        command.env("NODE_PATH", String::from_utf8_lossy(&root.stdout).trim());
+    }
+    command
+}
+
+fn is_installed(program: &str, arguments: &[&str]) -> bool {
+    let silent = &mut interpreter(program);
+    silent.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    silent.status().is_ok_and(|status| status.success())
+}
+
+/// Every way of keeping windows, or of not.
+fn ways() -> [(&'static str, Compression); 5] {
+    let all = || Compression::deflate().threshold_bytes(32);
+    [
+        ("both windows kept", all()),
+        ("the server forgets", all().server_no_context_takeover()),
+        ("the client forgets", all().client_no_context_takeover()),
+        ("both forget", all().server_no_context_takeover().client_no_context_takeover()),
+        ("small windows", all().server_max_window_bits(9).client_max_window_bits(9)),
+    ]
+}
+
+/// So many messages each way of keeping windows, and a tenth as many back and forth.
+fn exchange(peer: &Peer, messages: usize) {
+    for (way, compression) in ways() {
+        let (told, heard) = mpsc::channel();
+        let client = hypersockets::builder()
+            .url(format!("ws://127.0.0.1:{}/", peer.port))
+            .compression(compression)
+            .router(Lines, |routing| {
+                let handler = move |line: String| told.send(line).map_err(|_| "the test is over".into());
+                routing.default_handler_with(handler, RouteOptions::new())
+            })
+            .reconnect_strategy(NeverReconnect)
+            .build()
+            .expect("the peer accepts");
+        client.send(messages.to_string()).expect("it is live");
+        let agreed = peer.lines.recv_timeout(PATIENCE).expect("it says what was agreed");
+        assert!(agreed.to_lowercase().contains("deflate"), "{way}: {agreed}");
+        for number in 0..messages {
+            let text = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{way}: message {number} did not come"));
+            let pad = "x".repeat(number % 50);
+            let (bid, ask) = (number % 7, number % 11);
+            let due = format!(r#"{{"number":{number},"bid":"61000.{bid}","ask":"61001.{ask}","pad":"{pad}"}}"#);
+            assert_eq!(text, due, "{way}");
+        }
+        let ours = |number: usize| format!("order {number} {}", "BTC-USDT 61000.1 buy ".repeat(number % 40));
+        for number in 0..messages / 10 {
+            client.send(ours(number)).expect("it is live");
+            if number % 100 == 99 {
+                for number in number - 99..=number {
+                    assert_eq!(heard.recv_timeout(PATIENCE).as_ref(), Ok(&ours(number)), "{way}");
+                }
+            }
+        }
+        let report = client.shutdown().expect("not on the engine's thread");
+        assert!(report.complete && report.metrics.parse_errors == 0, "{way}: {report:?}");
+    }
+}
+
+#[test]
+fn with_pythons_websockets() {
+    if !is_installed("python3", &["-c", "import websockets.sync.server"]) {
+        return println!("SKIPPED: no python3 with websockets on this machine");
+    }
+    exchange(&Peer::start("python3", "server.py", ON_WEBSOCKETS), 5_000);
+}
+
+#[test]
+fn with_npms_ws() {
+    if !is_installed("node", &["-e", "require('ws')"]) {
+        return println!("SKIPPED: no node with ws on this machine");
+    }
+    exchange(&Peer::start("node", "server.js", ON_WS), 5_000);
+}
+
+#[test]
+#[ignore = "a hundred thousand messages each way: for release builds"]
+fn a_hundred_thousand_messages_each_way() {
+    if is_installed("python3", &["-c", "import websockets.sync.server"]) {
+        exchange(&Peer::start("python3", "server-100000.py", ON_WEBSOCKETS), 100_000);
+    }
+    if is_installed("node", &["-e", "require('ws')"]) {
+        exchange(&Peer::start("node", "server-100000.js", ON_WS), 100_000);
+    }
+}
