@@ -127,6 +127,8 @@ mod event;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod guide;
+#[cfg(feature = "deflate")]
+mod gunzip;
 mod halted;
 mod handler;
 mod headers;
@@ -177,6 +179,8 @@ pub use engine::{Engine, EngineBuilder, EventLoop};
 pub use engine_group::EngineGroup;
 pub use error::{DisconnectReason, HyperSocketError, Result};
 pub use event::{ClientEvent, ConnectionEvent, Staleness};
+#[cfg(feature = "deflate")]
+pub use gunzip::Gunzip;
 pub use handler::{Arrival, Delivery, MessageHandler};
 pub use headers::{HeaderProvider, Headers};
 pub use idle::IdleStrategy;

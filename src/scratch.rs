@@ -6,6 +6,8 @@ use std::fmt::{self, Debug};
 use simd_json::{Buffers, INPUT_PADDING, Tape, tape};
 
 use crate::error::{HyperSocketError, Result};
+#[cfg(feature = "deflate")]
+use crate::gunzip::Gunzip;
 
 /// Memory that a parsing thread uses again for every message: simd-json reads a writable, padded copy of a text into its buffers.
 ///
@@ -15,11 +17,19 @@ pub struct Scratch {
     bytes: Vec<u8>,
     buffers: Buffers,
     tape: Tape<'static>,
+    #[cfg(feature = "deflate")]
+    gunzip: Option<Box<Gunzip>>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { bytes: Vec::new(), buffers: Buffers::default(), tape: Tape(Vec::new()) }
+        Self {
+            bytes: Vec::new(),
+            buffers: Buffers::default(),
+            tape: Tape(Vec::new()),
+            #[cfg(feature = "deflate")]
+            gunzip: None,
+        }
     }
 }
 
@@ -29,6 +39,25 @@ impl Scratch {
         self.bytes.clear();
         self.bytes.extend_from_slice(raw);
         (&mut self.bytes, &mut self.buffers)
+    }
+
+    /// Inflates a gzip message, of at most `limit_bytes` then, and lends it to `read` with this memory, for parsing what was in it (RFC 1952;
+    /// feature `deflate`).
+    ///
+    /// # Errors
+    /// Those of [`Gunzip::inflate`], and whatever `read` errs with.
+    #[cfg(feature = "deflate")]
+    pub fn gunzip<T>(
+        &mut self,
+        gzip: &[u8],
+        limit_bytes: usize,
+        read: impl FnOnce(&mut Self, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        // Out of the way meanwhile: both are lent.
+        let mut gunzip = self.gunzip.take().unwrap_or_default();
+        let read = gunzip.inflate(gzip, limit_bytes).and_then(|inflated| read(self, inflated));
+        self.gunzip = Some(gunzip);
+        read
     }
 
     /// Parses JSON and lends its values to `read`, for whoever wants a few fields of many. The traits that read them are in

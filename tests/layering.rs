@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     // Words, numbers and the time.
     &["clock", "config", "error", "ids", "message", "reconnect", "sync", "tests_random"],
+    &["gunzip"],
     &["scratch"],
     // What users implement, and what threads are told.
     &["auth", "bell", "cpu", "event", "halted", "headers", "metrics", "own_thread", "router"],
