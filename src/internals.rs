@@ -6,6 +6,8 @@ use std::io::Read;
 use crate::config::Limits;
 use crate::error::{HyperSocketError, Result};
 use crate::message::WsMessage;
+#[cfg(feature = "deflate")]
+use crate::transport::Compression;
 use crate::transport::{Incoming, ReadOutcome, ReceiveBuffer, TlsOptions, TlsSession, WebSocket, WriteBuffer};
 
 /// One session behind its upgrade.
@@ -25,6 +27,17 @@ impl Receiver {
             buffer: ReceiveBuffer::with_capacity(capacity),
             replies: WriteBuffer::default(),
         }
+    }
+
+    /// The same, with compression as this answer of a venue has it.
+    ///
+    /// # Errors
+    /// Where the answer does not go with what was offered.
+    #[cfg(feature = "deflate")]
+    pub fn inflating(capacity: usize, offered: &Compression, answer: &str) -> Result<Self> {
+        let agreed = offered.judge(answer)?;
+        let websocket = WebSocket::new(Limits::default(), Some(&agreed));
+        Ok(Self { websocket, ..Self::new(capacity) })
     }
 
     /// Where a read puts its bytes.
