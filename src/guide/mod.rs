@@ -13,6 +13,7 @@
 //! | [`reconnection`] | what happens when a connection ends |
 //! | [`shutdown`] | stopping without losing anything |
 //! | [`backpressure`] | when a handler is slower than the venue |
+//! | [`compression`] | compressed feeds: what they cost, and when to refuse them |
 //! | [`latency`] | where each microsecond goes, and how to read it |
 //! | [`testing`] | testing against a venue of your own |
 //! | [`many_clients`] | many connections, within the venues' limits |
@@ -26,6 +27,8 @@
 pub mod authentication {}
 #[doc = include_str!("backpressure.md")]
 pub mod backpressure {}
+#[doc = include_str!("compression.md")]
+pub mod compression {}
 #[doc = include_str!("headers.md")]
 pub mod headers {}
 #[doc = include_str!("heartbeat.md")]
