@@ -102,7 +102,10 @@ impl std::fmt::Debug for Inflater {
 
 /// Deflates our messages.
 pub(crate) struct Deflater {
-    stream: Compress,
+    /// Made for the first message that is compressed: it is large, and many clients only listen.
+    stream: Option<Compress>,
+    level: u32,
+    window_bits: u8,
     keeps_window: bool,
     threshold_bytes: usize,
     message: Vec<u8>,
@@ -113,7 +116,9 @@ impl Deflater {
     pub(crate) fn new(agreed: &Agreed) -> Option<Self> {
         let bits = agreed.client_window_bits;
         (bits > 8).then(|| Self {
-            stream: Compress::new_with_window_bits(flate2::Compression::new(agreed.level), false, bits),
+            stream: None,
+            level: agreed.level,
+            window_bits: bits,
             keeps_window: agreed.client_keeps_window,
             threshold_bytes: agreed.threshold_bytes.max(1),
             message: Vec::new(),
@@ -125,22 +130,24 @@ impl Deflater {
         if payload.len() < self.threshold_bytes {
             return None;
         }
+        let (level, bits) = (flate2::Compression::new(self.level), self.window_bits);
+        let stream = self.stream.get_or_insert_with(|| Compress::new_with_window_bits(level, false, bits));
         self.message.clear();
         let mut rest = payload;
         loop {
             if self.message.capacity() - self.message.len() < TAIL.len() * 2 {
                 self.message.reserve(payload.len() / 2 + LEAST_ROOM);
             }
-            let taken = self.stream.total_in();
+            let taken = stream.total_in();
             // It can only complain of having nothing to do, when all has been flushed.
-            let _ = self.stream.compress_vec(rest, &mut self.message, FlushCompress::Sync);
-            rest = &rest[(self.stream.total_in() - taken) as usize..];
+            let _ = stream.compress_vec(rest, &mut self.message, FlushCompress::Sync);
+            rest = &rest[(stream.total_in() - taken) as usize..];
             if rest.is_empty() && self.message.len() < self.message.capacity() {
                 break;
             }
         }
         if !self.keeps_window {
-            self.stream.reset();
+            stream.reset();
         }
         Some(self.message.strip_suffix(&TAIL).unwrap_or(&self.message))
     }
