@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use hypersockets::{Compression, NeverReconnect, RouteOptions};
-use support::lines::{Lines, PATIENCE};
+use hypersockets::simulator::{Recording, SessionFault, UpgradeFault, Venue};
+use hypersockets::{Client, Compression, DisconnectReason, HyperSocketError, NeverReconnect, RouteOptions};
+use support::lines::{Lines, PATIENCE, next_session, soon, trusting};
 
 /// Sends so many numbered messages to whoever asks, then echoes.
 const ON_WEBSOCKETS: &str = r#"
@@ -171,6 +172,102 @@ fn with_npms_ws() {
         return println!("SKIPPED: no node with ws on this machine");
     }
     exchange(&Peer::start("node", "server.js", ON_WS), 5_000);
+}
+
+/// A client of the venue, whose messages come out of the channel.
+fn listening(venue: &Venue, compression: Compression) -> (Client, mpsc::Receiver<String>) {
+    let (told, heard) = mpsc::channel();
+    let client = hypersockets::builder()
+        .url(venue.url())
+        .tls(trusting(venue))
+        .compression(compression)
+        .router(Lines, |routing| {
+            routing.default_handler(move |line: String| told.send(line).map_err(|_| "the test is over".into()))
+        })
+        .subscription("subscribe to everything that there is, compressed as it is longer than the threshold")
+        .reconnect_strategy(soon())
+        .build()
+        .expect("the venue accepts");
+    (client, heard)
+}
+
+#[test]
+fn with_the_simulator_over_ws_and_wss_a_recording_comes_whole_and_again_in_each_session() {
+    let messages: Vec<String> =
+        (0..5_000).map(|n| format!(r#"{{"n":{n},"bid":"61000.{}","x":"{}"}}"#, n % 7, "é".repeat(n % 90))).collect();
+    for tls in [false, true] {
+        for (way, compression) in ways() {
+            let venue = Venue::replay(Recording::from_messages(messages.clone())).flat_out().deflate();
+            let venue = if tls { venue.tls() } else { venue };
+            let venue = venue.start().expect("a free port");
+            let (client, heard) = listening(&venue, compression);
+            for epoch in 1..=2 {
+                let session = next_session(&venue);
+                let extensions = session.headers().into_iter().find(|(name, _)| name == "Sec-WebSocket-Extensions");
+                assert!(extensions.is_some_and(|(_, offer)| offer.starts_with("permessage-deflate")), "{way}");
+                session.assert_received(
+                    "subscribe to everything that there is, compressed as it is longer than the threshold",
+                );
+                for message in &messages {
+                    assert_eq!(heard.recv_timeout(PATIENCE).as_ref(), Ok(message), "{way}, epoch {epoch}");
+                }
+                let order = format!("order {epoch} {}", "buy 1 BTC at 61000.1; ".repeat(20));
+                client.send(order.clone()).expect("it is live");
+                session.assert_received(&order);
+                venue.assert_protocol_kept();
+                session.drop_rst();
+            }
+            client.shutdown().expect("not on the engine's thread");
+        }
+    }
+}
+
+#[test]
+fn a_venue_that_declines_is_served_without() {
+    let venue = Venue::scripted().start().expect("a free port");
+    let (client, heard) = listening(&venue, Compression::deflate().threshold_bytes(1));
+    let session = next_session(&venue);
+    session.assert_received("subscribe to everything that there is, compressed as it is longer than the threshold");
+    session.send_text("plain");
+    assert_eq!(heard.recv_timeout(PATIENCE).as_deref(), Ok("plain"));
+    client.shutdown().expect("not on the engine's thread");
+    venue.assert_protocol_kept();
+}
+
+#[test]
+fn an_answer_that_breaks_a_rule_ends_the_dial_by_the_rules_name() {
+    let venue = Venue::scripted().deflate().start().expect("a free port");
+    // It accepts the extension, and says nothing of what the offer insists on (RFC 7692, section 7.1.1.1).
+    venue.plan_upgrade(UpgradeFault::UnaskedExtension);
+    let refused = hypersockets::builder()
+        .url(venue.url())
+        .compression(Compression::deflate().server_no_context_takeover())
+        .router(Lines, |routing| routing.default_handler(|_: String| Ok(())))
+        .build();
+    match refused {
+        Err(HyperSocketError::ConnectFailed(DisconnectReason::UpgradeInvalid(rule))) => {
+            assert!(rule.contains("server_no_context_takeover"), "{rule}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each fault of a session is what it is, whether or not the messages around it are compressed.
+#[test]
+fn what_a_venue_does_wrong_is_as_wrong_with_compression() {
+    for fault in SessionFault::ALL {
+        let venue = Venue::scripted().deflate().start().expect("a free port");
+        let (client, heard) = listening(&venue, Compression::deflate().threshold_bytes(1));
+        let session = next_session(&venue);
+        let before = format!("{fault:?}: {}", "before ".repeat(30));
+        session.send_text(before.clone());
+        session.flush(PATIENCE).expect("the client reads");
+        session.commit(*fault);
+        assert_eq!(heard.recv_timeout(PATIENCE).as_deref(), Ok(&*before));
+        // Whatever the verdict, the client is there, or dials on, and shuts down as ever.
+        let report = client.shutdown_within(PATIENCE).expect("not on the engine's thread");
+        assert!(report.complete, "{fault:?}: {report:?}");
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub struct VenueBuilder {
     history: Option<Recording>,
     snapshots: Vec<(String, String)>,
     lose_every: u64,
+    deflates: bool,
 }
 
 #[derive(Debug)]
@@ -131,6 +132,7 @@ impl VenueBuilder {
             history: None,
             snapshots: Vec::new(),
             lose_every: 0,
+            deflates: false,
         }
     }
 
@@ -197,6 +199,12 @@ impl VenueBuilder {
     /// Binance, Kraken and Lighter: every Nth update of a book happens, and nobody is told. 0, the default, is none.
     pub fn lose_every(mut self, updates: u64) -> Self {
         self.lose_every = updates;
+        self
+    }
+
+    /// Accepts permessage-deflate where a client offers it (RFC 7692), and compresses every message then.
+    pub fn deflate(mut self) -> Self {
+        self.deflates = true;
         self
     }
 
@@ -278,6 +286,7 @@ impl VenueBuilder {
             tls: certificate.as_ref().filter(|_| answer_to_hello.is_none()).map(|c| Arc::clone(&c.config)),
             answer_to_hello,
             ignores_close: self.ignores_close,
+            deflates: self.deflates,
         };
         let reserved = Reserved::bind(self.port)?;
         Venue::start(Arc::new(shared), reserved, certificate, coins, upgraded, replays)

@@ -15,6 +15,7 @@ use tungstenite::Message;
 
 use super::clock::{self, Stamp};
 use super::command::{Command, Commander, Ending};
+use super::compression::{Agreed, Inflating};
 use super::due::Due;
 use super::frames::{FrameReader, Opcode, close_payload};
 use super::link::{Arrival, Link};
@@ -57,6 +58,8 @@ pub(super) struct Connection {
     feed: Feed,
     inbound: Vec<u8>,
     frames: FrameReader,
+    /// Where compression was agreed.
+    inflating: Option<Inflating>,
     outbox: Outbox,
 }
 
@@ -144,6 +147,7 @@ impl Connection {
             feed: Feed::Scripted,
             inbound: Vec::new(),
             frames: FrameReader::new(),
+            inflating: None,
             outbox: Outbox::new(),
         })
     }
@@ -352,7 +356,14 @@ impl Connection {
         match plan {
             UpgradePlan::Accept => match request.accept_key() {
                 Ok(key) => {
-                    self.outbox.stage_raw(&upgrade::acceptance(&key));
+                    let offers = request.offers().filter(|_| self.shared.deflates);
+                    let compression = offers.and_then(|offers| Agreed::of(&offers));
+                    let extension = compression.as_ref().map(|agreed| agreed.answer.as_str());
+                    self.outbox.stage_raw(&upgrade::acceptance(&key, extension));
+                    if let Some(agreed) = compression {
+                        self.outbox.deflate_with(agreed.deflating);
+                        self.inflating = Some(agreed.inflating);
+                    }
                     self.begin_session(request, receivers, now);
                 }
                 Err(lacks) => self.refuse(lacks),
@@ -418,7 +429,14 @@ impl Connection {
     }
 
     fn read_frames(&mut self, now: Stamp) {
-        self.frames.push(&self.inbound);
+        match &mut self.inflating {
+            Some(inflating) => {
+                let mut plain = Vec::with_capacity(self.inbound.len());
+                inflating.translate(&self.inbound, &mut plain);
+                self.frames.push(&plain);
+            }
+            None => self.frames.push(&self.inbound),
+        }
         self.inbound.clear();
         while let Some(message) = self.frames.next() {
             match message {

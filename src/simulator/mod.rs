@@ -49,6 +49,7 @@
 // | dialect                                                                | what those have in common             |
 // | walk                                                                   | a book that changes at random         |
 // | command, outbox, recording                                             | orders; bytes on their way; messages  |
+// | compression                                                            | what messages are on a compressed way |
 // | recording_file                                                         | the format of a recorded session      |
 // | certificate, upgrade                                                   | who it says it is; how it is asked    |
 // | session_fault, tls_fault, upgrade_fault                                | the ways to go wrong                  |
@@ -62,6 +63,7 @@ mod builder;
 mod certificate;
 mod clock;
 mod command;
+mod compression;
 mod connection;
 mod dialect;
 mod due;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 
+use super::compression::Deflating;
 use super::frames::{self, Opcode};
 use super::link::Link;
 use super::tally::{Counted, Tally};
@@ -23,6 +24,8 @@ pub(super) struct Outbox {
     plain_base: u64,
     wire_base: u64,
     marks: VecDeque<Mark>,
+    /// Where compression was agreed.
+    deflating: Option<Deflating>,
     /// So many marks, from the front, hold offsets of the wire; the others hold offsets of the plain stream.
     sealed: usize,
 }
@@ -50,8 +53,14 @@ impl Outbox {
             plain_base: 0,
             wire_base: 0,
             marks: VecDeque::new(),
+            deflating: None,
             sealed: 0,
         }
+    }
+
+    /// From here on messages are compressed.
+    pub(super) fn deflate_with(&mut self, deflating: Deflating) {
+        self.deflating = Some(deflating);
     }
 
     /// Stages bytes that nobody counts.
@@ -66,13 +75,19 @@ impl Outbox {
 
     /// Stages one data frame.
     pub(super) fn stage(&mut self, opcode: Opcode, payload: &[u8], what: Counted) {
-        frames::append(&mut self.plain, opcode, payload);
+        match &mut self.deflating {
+            Some(deflating) => deflating.append(&mut self.plain, opcode, payload),
+            None => frames::append(&mut self.plain, opcode, payload),
+        }
         self.mark(what);
     }
 
     /// Stages one data frame that was encoded before.
     pub(super) fn stage_frame(&mut self, frame: &[u8]) {
-        self.plain.extend_from_slice(frame);
+        match &mut self.deflating {
+            Some(deflating) => deflating.append_frame(&mut self.plain, frame),
+            None => self.plain.extend_from_slice(frame),
+        }
         self.mark(Counted::Message);
     }
 

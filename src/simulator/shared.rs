@@ -21,4 +21,6 @@ pub(super) struct Shared {
     /// Said to a ClientHello in place of a handshake; nothing is silence.
     pub(super) answer_to_hello: Option<Vec<u8>>,
     pub(super) ignores_close: bool,
+    /// Whether compression is accepted where it is offered.
+    pub(super) deflates: bool,
 }

@@ -99,6 +99,13 @@ impl Request {
         Ok(derive_accept_key(key.as_bytes()))
     }
 
+    /// The extensions that it offers, in order of preference.
+    pub(super) fn offers(&self) -> Option<String> {
+        let named = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
+        let offers: Vec<_> = named.map(|(_, value)| value.as_str()).collect();
+        (!offers.is_empty()).then(|| offers.join(", "))
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(had, _)| had.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -108,11 +115,12 @@ impl Request {
     }
 }
 
-/// The 101 response with this `Sec-WebSocket-Accept`.
-pub(super) fn acceptance(accept_key: &str) -> Vec<u8> {
+/// The 101 response with this `Sec-WebSocket-Accept`, and `Sec-WebSocket-Extensions` if any.
+pub(super) fn acceptance(accept_key: &str, extension: Option<&str>) -> Vec<u8> {
+    let extension = extension.map_or(String::new(), |value| format!("Sec-WebSocket-Extensions: {value}\r\n"));
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept_key}\r\n{extension}\r\n"
     )
     .into_bytes()
 }

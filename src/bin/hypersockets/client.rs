@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use hypersockets::{
-    Client, ClientBuilder, ClientEvent, ClientState, CtrlC, DisconnectReason, HasUrl, HeaderProvider, Headers,
-    NoRouter, ShutdownReport, TextPassivePing, TlsOptions, WsMessage,
+    Client, ClientBuilder, ClientEvent, ClientState, Compression, CtrlC, DisconnectReason, HasUrl, HeaderProvider,
+    Headers, NoRouter, ShutdownReport, TextPassivePing, TlsOptions, WsMessage,
 };
 
 use crate::{Result, status};
@@ -35,17 +35,28 @@ pub(crate) struct Connection {
     /// Answers the venue's text `ping` by the text `pong`, and prints neither.
     #[arg(long, value_name = "PING=PONG", value_parser = text_ping)]
     text_ping: Option<(String, String)>,
+    /// Offers compression (permessage-deflate).
+    #[arg(long)]
+    deflate: bool,
     /// The largest message to accept, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     max_message: u64,
 }
 
 impl Connection {
+    /// Whether compression is offered.
+    pub(crate) fn deflates(&self) -> bool {
+        self.deflate
+    }
+
     /// A builder with all of this.
     pub(crate) fn builder(&self, url: &str) -> Result<ClientBuilder<HasUrl, NoRouter>> {
         let mut builder = hypersockets::builder().url(url).max_message_bytes(self.max_message);
         let subscriptions = self.subscribe.iter().map(|text| WsMessage::text(text.clone())).collect();
         builder = builder.subscriptions(subscriptions);
+        if self.deflate {
+            builder = builder.compression(Compression::deflate());
+        }
         if let Some(file) = &self.ca_file {
             let pem = std::fs::read(file).map_err(|error| format!("--ca-file {}: {error}", file.display()))?;
             builder = builder.tls(TlsOptions::new().add_root_pem(&pem));

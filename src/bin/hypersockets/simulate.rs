@@ -25,6 +25,9 @@ pub(crate) struct Simulate {
     /// Speaks wss, under a certificate authority of its own.
     #[arg(long)]
     tls: bool,
+    /// Accepts compression (permessage-deflate) from who offers it.
+    #[arg(long)]
+    deflate: bool,
     /// Where to write the certificate to trust, as PEM; `hypersockets-simulator.pem` by default.
     #[arg(long, value_name = "PEM", requires = "tls")]
     cert_out: Option<PathBuf>,
@@ -63,6 +66,7 @@ impl Simulate {
             }
         };
         let venue = if self.tls { venue.tls() } else { venue };
+        let venue = if self.deflate { venue.deflate() } else { venue };
         let port = self.port;
         let venue = venue.port(port).start().map_err(|error| format!("port {port}: {error}"))?;
         if let Some(pem) = venue.root_certificate_pem() {

@@ -148,6 +148,7 @@ impl Latency {
         }
         let venue = Venue::ticks(self.size).rate_per_sec(self.rate);
         let venue = if self.tls { venue.tls() } else { venue };
+        let venue = if self.connection.deflates() { venue.deflate() } else { venue };
         Ok(Some(venue.start().map_err(|error| format!("--simulate: {error}"))?))
     }
 
