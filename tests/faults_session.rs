@@ -7,10 +7,11 @@ mod support {
     pub(crate) mod lines;
 }
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use hypersockets::simulator::{Session, SessionFault, Venue, Verdict};
-use hypersockets::{Client, DisconnectReason};
+use hypersockets::{Client, DisconnectReason, PassivePingDetector, WsMessage};
 use support::lines::{Journal, Lines, PATIENCE, live_session, next_session, recorder, soon, trusting};
 
 struct Scene {
@@ -115,6 +116,57 @@ fn fin_rst_close_or_no_close_at_all_delivers_what_came_and_dials_again() {
             }
         },
     );
+}
+
+/// The write meets the RST while the message still waits in the kernel, where the read before has not seen it.
+#[test]
+fn a_message_between_a_read_and_a_write_that_meets_an_rst_is_handled() {
+    let venue = Venue::scripted().start().expect("a free port");
+    let (recorder, mut journal) = recorder();
+    let (asked, is_asked) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let client = hypersockets::builder()
+        .url(venue.url())
+        .router(Lines, |routing| routing.default_handler(recorder))
+        .passive_ping(HeldPing { asked, may_go_on: Mutex::new(may_go_on) })
+        .reconnect_strategy(soon())
+        .build()
+        .expect("the venue accepts");
+    let session = next_session(&venue);
+    session.send_text(HeldPing::PING);
+    is_asked.recv_timeout(PATIENCE).expect("the ping is read");
+    session.send_text("BTC last");
+    session.flush(PATIENCE).expect("there is room");
+    session.drop_rst();
+    session.await_end(PATIENCE).expect("it is dropped");
+    go_on.send(()).expect("the engine waits");
+    let (epoch, reason) = journal.until_lost();
+    assert!(epoch == 1 && matches!(reason, DisconnectReason::Broken(_)), "{reason:?}");
+    assert_eq!(journal.messages(), ["BTC last"]);
+    client.shutdown().expect("not a thread of the engine");
+}
+
+/// Holds the engine between the read of a ping and the write of its answer.
+struct HeldPing {
+    asked: mpsc::Sender<()>,
+    may_go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl HeldPing {
+    const PING: &str = "are you there?";
+}
+
+impl PassivePingDetector for HeldPing {
+    fn is_ping(&self, message: &WsMessage<'_>) -> bool {
+        message.as_bytes() == Self::PING.as_bytes()
+    }
+
+    fn get_pong_response(&self) -> WsMessage<'_> {
+        self.asked.send(()).expect("the test waits");
+        let may_go_on = self.may_go_on.lock().expect("no panic before");
+        may_go_on.recv_timeout(PATIENCE).expect("the test lets it");
+        WsMessage::text("yes")
+    }
 }
 
 /// A venue that wants us gone is dialed again after the longest delay only: `tests/reconnection.rs` looks at that.

@@ -193,8 +193,10 @@ impl Connection {
     /// Reads at most `reads` times, delivering as it goes.
     pub(super) fn read(&mut self, desk: &mut Desk, reads: usize) -> ReadReport {
         let mut report = ReadReport { bytes: 0, more: false };
+        let mut broke_before = false;
         for _ in 0..reads {
             let Link::Open(open) = &mut self.link else { return report };
+            broke_before = self.session.write_error.is_some();
             let mut tail = std::mem::take(&mut self.tail);
             // A short rest moves to the hot buffer; a long one stays, and grows with what comes.
             let buffer = if tail.len() <= desk.hot.capacity() / 2 {
@@ -251,8 +253,9 @@ impl Connection {
         self.flush();
         if !report.more {
             self.session.pipeline.drained();
-            // The write side broke earlier, and now the read side has given all it had.
-            if let Some(error) = self.session.write_error.take() {
+            // The write side broke before the read side gave all it had. Behind a break of this very turn there may be
+            // more: what came between the read and the write.
+            if broke_before && let Some(error) = self.session.write_error.take() {
                 let reason = DisconnectReason::Broken(error.to_string());
                 self.session.lifecycle.handle_input(desk.now, Input::Disconnected(reason));
                 self.perform(desk);
