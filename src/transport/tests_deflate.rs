@@ -6,6 +6,7 @@ use super::super::deflate::Compression;
 use super::tests::frame;
 use super::tests_reference::unmasked;
 use super::*;
+use crate::tests_random::Random;
 
 /// The venue's end.
 struct Venue {
@@ -66,40 +67,28 @@ impl Session {
 
 const LIMIT: u64 = 1 << 20;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ z >> 31) >> 16) as usize % bound
-    }
-}
-
 #[test]
 fn random_messages_compressed_or_not_whole_or_in_fragments_come_out_as_they_went_in_at_any_cut() {
     for seed in 0..300 {
         let mut random = Random(seed);
-        let keeps_window = random.below(2) == 0;
+        let keeps_window = random.one_in(2);
         let (mut venue, mut session) = (Venue::new(keeps_window), Session::new(keeps_window, LIMIT));
         let (mut stream, mut expected) = (Vec::new(), Vec::new());
         for number in 0..random.below(40) {
             let words = ["price", "{\"bid\":", "61000.1", ",", "é", "😀", "0000"];
-            let length = if random.below(15) == 0 { 5_000 } else { random.below(60) };
-            let text: String = (0..length).map(|_| words[random.below(words.len())]).collect();
+            let length = if random.one_in(15) { 5_000 } else { random.below(60) };
+            let text: String = (0..length).map(|_| words[random.index(words.len())]).collect();
             let text = format!("{number} {text}");
-            let compressed = random.below(4) > 0;
+            let compressed = !random.one_in(4);
             let payload = if compressed { venue.deflated(text.as_bytes()) } else { text.clone().into_bytes() };
             let first = 0x01 | if compressed { 0x40 } else { 0 };
-            let fragments = 1 + random.below(4);
+            let fragments = 1 + random.index(4);
             for fragment in 0..fragments {
                 let (start, end) = (payload.len() * fragment / fragments, payload.len() * (fragment + 1) / fragments);
                 let fin = if fragment + 1 == fragments { 0x80 } else { 0 };
                 let opcode = if fragment == 0 { first } else { 0 };
                 stream.extend(frame(fin | opcode, &payload[start..end]));
-                if random.below(5) == 0 {
+                if random.one_in(5) {
                     stream.extend(frame(0x89, "between"));
                 }
             }
@@ -107,7 +96,7 @@ fn random_messages_compressed_or_not_whole_or_in_fragments_come_out_as_they_went
         }
         let mut rest = stream.as_slice();
         while !rest.is_empty() {
-            let (piece, later) = rest.split_at((1 + random.below(700)).min(rest.len()));
+            let (piece, later) = rest.split_at((1 + random.index(700)).min(rest.len()));
             assert_eq!(session.feed(piece), Ok(ReadOutcome::Open), "seed {seed}");
             rest = later;
         }
