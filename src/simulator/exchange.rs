@@ -11,15 +11,12 @@ use super::due::Due;
 use super::frames::Opcode;
 use super::ladder::Ladder;
 use super::outbox::Outbox;
+use super::pace;
 use super::tally::{Counted, lock};
 use super::walk::Walk;
 
 /// Events that a slow session may lag behind; it loses older ones, as it would at a venue that keeps no more for it.
 const KEPT_EVENTS: usize = 64 * 1024;
-/// A market that was held up makes good for at most this much.
-const CATCH_UP: Duration = Duration::from_millis(100);
-/// The pause of a rate too small to be one.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// What the sessions of a venue have in common.
 pub(super) struct Exchange {
@@ -77,7 +74,7 @@ impl Exchange {
             book.sequence = 1_000_000;
         }
         let steps_per_sec = rate_per_sec * markets.len() as f64;
-        let interval = Duration::try_from_secs_f64(1.0 / steps_per_sec).unwrap_or(NEVER);
+        let interval = pace::time_of(1.0, steps_per_sec);
         Self::new(dialect, books, Source::Walk { walks, interval, due: None, next: 0 })
     }
 
@@ -120,8 +117,7 @@ impl Floor {
     fn advance(&mut self, dialect: &dyn Dialect, now: Stamp) -> Advance {
         match &mut self.source {
             Source::Walk { walks, interval, due, next } => {
-                let oldest = now.at.checked_sub(CATCH_UP).unwrap_or(now.at);
-                let due_at = due.unwrap_or(now.at).max(oldest);
+                let due_at = due.unwrap_or(now.at).max(pace::oldest_due(now.at));
                 if due_at > now.at {
                     return Advance::At(due_at);
                 }

@@ -12,12 +12,9 @@ use super::clock::Stamp;
 use super::due::Due;
 use super::frames::Opcode;
 use super::outbox::Outbox;
+use super::pace;
 use super::tally::Counted;
 
-/// A session that was held up makes good for at most this much; what was missed before is never sent.
-const CATCH_UP: Duration = Duration::from_millis(100);
-/// The interval of a rate too small to be one.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 /// How many past trades the venue sends first on a trades channel.
 const PAST_TRADES: u64 = 30;
 
@@ -164,7 +161,7 @@ impl HyperliquidFeed {
         }
         let count = self.subscriptions.len();
         let first = self.cursor;
-        let oldest = now.at.checked_sub(CATCH_UP).unwrap_or(now.at);
+        let oldest = pace::oldest_due(now.at);
         let mut earliest: Option<Instant> = None;
         for index in (first..first + count).map(|index| index % count) {
             let due = self.subscriptions[index].due.max(oldest);
@@ -210,7 +207,7 @@ impl HyperliquidFeed {
             _ => 1.0,
         };
         let books = f64::from(subscription.channel.books_per_message());
-        Duration::try_from_secs_f64(part * books / self.market.rate_per_sec).unwrap_or(NEVER)
+        pace::time_of(part * books, self.market.rate_per_sec)
     }
 
     fn send(&mut self, index: usize, now: Stamp, outbox: &mut Outbox) {

@@ -53,8 +53,8 @@
 // | recording_file                                                         | the format of a recorded session      |
 // | certificate, upgrade                                                   | who it says it is; how it is asked    |
 // | session_fault, tls_fault, upgrade_fault                                | the ways to go wrong                  |
-// | book, clock, due, frames, ladder, link, listening, report, tally,      |
-// | verdict                                                                | words, sockets and numbers            |
+// | book, clock, due, frames, ladder, link, listening, pace, report,       |
+// | tally, verdict                                                         | words, sockets and numbers            |
 
 mod acceptor;
 mod binance;
@@ -77,6 +77,7 @@ mod link;
 mod listening;
 mod okx;
 mod outbox;
+mod pace;
 mod program;
 mod recording;
 mod recording_file;

@@ -14,6 +14,7 @@ use super::clock::Stamp;
 use super::due::Due;
 use super::frames::Opcode;
 use super::outbox::Outbox;
+use super::pace;
 use super::tally::Counted;
 
 /// Who has been silent for this long is cut off.
@@ -22,10 +23,6 @@ const IDLE: Duration = Duration::from_secs(30);
 const TOLERANCE_SECS: u64 = 30;
 /// The channels of the private feed that are imitated.
 const CHANNELS: [&str; 3] = ["account", "orders", "positions"];
-/// A session that was held up makes good for at most this much.
-const CATCH_UP: Duration = Duration::from_millis(100);
-/// The pause of a rate too small to be one.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// An account's key: what a login names, is signed with, and has to know.
 #[derive(Clone)]
@@ -58,7 +55,7 @@ pub(super) struct Okx {
 
 impl Okx {
     pub(super) fn new(key: ApiKey, rate_per_sec: f64) -> Self {
-        Okx { key, interval: Duration::try_from_secs_f64(1.0 / rate_per_sec).unwrap_or(NEVER) }
+        Okx { key, interval: pace::time_of(1.0, rate_per_sec) }
     }
 
     /// The code and the words with which a login is refused.
@@ -162,9 +159,8 @@ impl OkxFeed {
         if idle_at <= now.at {
             return Due::Over;
         }
-        let oldest = now.at.checked_sub(CATCH_UP).unwrap_or(now.at);
         let Some(mut due) = self.due.filter(|_| !self.args.is_empty()) else { return Due::At(idle_at) };
-        due = due.max(oldest);
+        due = due.max(pace::oldest_due(now.at));
         while due <= now.at {
             if !outbox.has_room() {
                 self.due = Some(due);

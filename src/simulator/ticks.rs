@@ -1,12 +1,13 @@
 //! Numbered messages at a steady rate. Invariant: a session that was held up is sent all that it missed, none twice.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::clock::Stamp;
 use super::due::Due;
 use super::frames::Opcode;
 use super::outbox::Outbox;
+use super::pace;
 use super::tally::Counted;
 
 /// One session's messages: `{"seq":1,"sent_unix_ns":…,"pad":"xx…"}`.
@@ -31,7 +32,7 @@ impl TicksFeed {
     pub(super) fn emit(&mut self, now: Stamp, outbox: &mut Outbox) -> Due {
         let Some(began) = self.began else { return Due::Never };
         loop {
-            let due = began + Duration::try_from_secs_f64(self.sent as f64 / self.rate_per_sec).unwrap_or(NEVER);
+            let due = began + pace::time_of(self.sent as f64, self.rate_per_sec);
             if due > now.at {
                 return Due::Sharp(due);
             }
@@ -49,6 +50,3 @@ impl TicksFeed {
         }
     }
 }
-
-/// The pause of a rate too small to be one.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);

@@ -5,6 +5,9 @@ use super::ladder::{Changes, Level};
 
 /// Levels are set this many ticks from the middle at most.
 const REACH: u64 = 30;
+/// Prices and sizes are counted in units of their last decimal.
+const PRICE_DECIMALS: usize = 2;
+const SIZE_DECIMALS: usize = 4;
 
 pub(super) struct Walk {
     dice: Dice,
@@ -12,15 +15,13 @@ pub(super) struct Walk {
     mid: u64,
     floor: u64,
     ceiling: u64,
-    price_decimals: usize,
-    size_decimals: usize,
 }
 
 impl Walk {
     pub(super) fn new(market: &str, seed: u64) -> Self {
         let mut dice = Dice::new(seed_of(market, seed));
         let mid = 20_000 + dice.below(80_000);
-        Walk { dice, mid, floor: mid / 2, ceiling: mid * 2, price_decimals: 2, size_decimals: 4 }
+        Walk { dice, mid, floor: mid / 2, ceiling: mid * 2 }
     }
 
     /// A level at each place that levels can have.
@@ -39,10 +40,10 @@ impl Walk {
         match self.dice.below(6) {
             0 if self.mid < self.ceiling => {
                 self.mid += 1;
-                changes.asks.push(self.gone(self.mid));
+                changes.asks.push(gone(self.mid));
             }
             1 if self.mid > self.floor => {
-                changes.bids.push(self.gone(self.mid));
+                changes.bids.push(gone(self.mid));
                 self.mid -= 1;
             }
             _ => {}
@@ -54,7 +55,7 @@ impl Walk {
             let distance = 1 + self.dice.below(REACH - 1);
             let is_bid = self.dice.below(2) == 0;
             let price = if is_bid { self.mid - distance } else { self.mid + 1 + distance };
-            let level = if self.dice.below(4) == 0 { self.gone(price) } else { self.level(price) };
+            let level = if self.dice.below(4) == 0 { gone(price) } else { self.level(price) };
             if is_bid { changes.bids.push(level) } else { changes.asks.push(level) }
         }
         changes
@@ -70,12 +71,13 @@ impl Walk {
     fn level(&mut self, price: u64) -> Level {
         let largest = 10_u64.pow(3 + self.dice.below(4) as u32);
         let size = 1 + self.dice.below(largest);
-        (fixed(price, self.price_decimals), fixed(size, self.size_decimals))
+        (fixed(price, PRICE_DECIMALS), fixed(size, SIZE_DECIMALS))
     }
+}
 
-    fn gone(&self, price: u64) -> Level {
-        (fixed(price, self.price_decimals), fixed(0, self.size_decimals))
-    }
+/// No level any more.
+fn gone(price: u64) -> Level {
+    (fixed(price, PRICE_DECIMALS), fixed(0, SIZE_DECIMALS))
 }
 
 /// `value` scaled down by `decimals` digits, all of which are shown.
