@@ -90,6 +90,8 @@ impl Connection {
         let Some(until) = held_until else { return false };
         self.link = Link::Down;
         self.session.lifecycle.handle_input(now, Input::HeldBack { attempt, until });
+        // Whoever hears of it finds the state that it tells of.
+        self.session.publish_state();
         if self.session.speaks() {
             let retry_in = until - now;
             self.session.shared.report(|| ClientEvent::HeldBack { retry_in });
