@@ -49,7 +49,7 @@ impl Receiver {
     pub fn read(&mut self, bytes: usize, mut on_message: impl FnMut(WsMessage<'_>)) -> bool {
         self.buffer.filled(bytes);
         let outcome = self.websocket.read(&mut self.buffer, &mut self.replies, |incoming, _, _| {
-            if let Incoming::Message(message) = incoming {
+            if let Incoming::Message(message) | Incoming::Inflated(message, _) = incoming {
                 on_message(message.borrowed());
             }
         });

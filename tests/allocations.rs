@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use allocation_counter::AllocationInfo;
 use hypersockets::simulator::{Recording, Venue};
 use hypersockets::{
-    Client, ClientBuilder, EventLoop, HasRouter, HasUrl, MessageRouter, Result, RouteOptions, Scratch, TlsOptions,
-    WsMessage,
+    Client, ClientBuilder, Compression, EventLoop, HasRouter, HasUrl, MessageRouter, Result, RouteOptions, Scratch,
+    TlsOptions, WsMessage,
 };
 
 #[test]
@@ -52,6 +52,14 @@ fn messages_of_16_kib_that_cross_reads_are_received_without_an_allocation() {
 #[test]
 fn measuring_latency_allocates_nothing_either() {
     assert_none(&Feed::of(150, 50_000).inline().measuring_latency().receive());
+}
+
+#[test]
+fn compressed_messages_are_received_without_an_allocation() {
+    for (message_bytes, messages) in [(150, 50_000), (2 * KIB, 20_000), (16 * KIB, 4_000)] {
+        assert_none(&Feed::of(message_bytes, messages).compressed().inline().receive());
+        assert_none(&Feed::of(message_bytes, messages).compressed().measuring_latency().inline().receive());
+    }
 }
 
 #[test]
@@ -118,13 +126,19 @@ struct Feed {
     /// Behind those.
     messages: u64,
     tls: bool,
+    compressed: bool,
     options: RouteOptions<u64>,
     latency: bool,
 }
 
 impl Feed {
     fn of(message_bytes: usize, messages: u64) -> Self {
-        Self { message_bytes, warm_up: 1_000, messages, tls: false, options: RouteOptions::new(), latency: false }
+        let options = RouteOptions::new();
+        Self { message_bytes, warm_up: 1_000, messages, tls: false, compressed: false, options, latency: false }
+    }
+
+    fn compressed(self) -> Self {
+        Self { compressed: true, ..self }
     }
 
     fn over_tls(self) -> Self {
@@ -166,6 +180,7 @@ impl Feed {
         let messages = (0..total).map(|number| tick(number, self.message_bytes)).collect();
         let builder = Venue::replay(Recording::from_messages(messages)).flat_out().replay_on_connect();
         let builder = if self.tls { builder.tls() } else { builder };
+        let builder = if self.compressed { builder.deflate() } else { builder };
         builder.start().expect("a free port")
     }
 
@@ -184,6 +199,7 @@ impl Feed {
             .url(venue.url())
             .router(ticks, |routing| routing.handler_with((), handler, self.options.clone()))
             .tls(trust.unwrap_or_default());
+        let builder = if self.compressed { builder.compression(Compression::deflate()) } else { builder };
         if self.latency { builder.measure_latency() } else { builder }
     }
 }

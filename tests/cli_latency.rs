@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Those of every message.
 const STAGES: [&str; 6] = ["kernel_to_read", "read_to_parse", "parse", "queue", "handle", "total"];
 
 fn command(arguments: &[&str]) -> Command {
@@ -32,7 +33,8 @@ fn scratch(name: &str) -> PathBuf {
 
 #[test]
 fn simulated_counts_are_what_the_venue_sent_and_the_stages_sum_to_the_total() {
-    for more in [&[][..], &["--tls", "--connections", "3", "--size", "2048", "--idle", "park"]] {
+    let three = ["--tls", "--connections", "3", "--size", "2048", "--idle", "park"];
+    for (more, is_compressed) in [(&[][..], false), (&three, false), (&["--deflate"], true)] {
         let mut arguments = vec!["--simulate", "--for", "1s", "--rate", "2000", "--json"];
         arguments.extend(more);
         let json = json(&arguments);
@@ -47,8 +49,9 @@ fn simulated_counts_are_what_the_venue_sent_and_the_stages_sum_to_the_total() {
             let figures = ["p50", "p90", "p99", "p99.9", "max"].map(|name| json["stages"][stage][name].as_u64());
             assert!(figures.iter().all(Option::is_some) && figures.is_sorted(), "{stage}: {figures:?}");
         }
+        assert_eq!(json["stages"]["inflate"]["count"], if is_compressed { sent } else { 0 });
         let mean = |stage: &str| json["stages"][stage]["mean"].as_f64().expect("a mean");
-        let sum: f64 = STAGES[1..5].iter().map(|stage| mean(stage)).sum();
+        let sum: f64 = STAGES[1..5].iter().chain(&["inflate"]).map(|stage| mean(stage)).sum();
         assert!((sum / mean("total") - 1.0).abs() < 0.02, "{sum} of {}", mean("total"));
     }
 }

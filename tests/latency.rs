@@ -10,8 +10,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use hypersockets::simulator::{Session, Venue};
 use hypersockets::{
-    Client, Delivery, LatencyReport, MessageHandler, MessageRouter, Result, RouteOptions, SocketOptions, Stages,
-    WsMessage,
+    Client, Compression, Delivery, Latency, LatencyReport, MessageHandler, MessageRouter, Result, RouteOptions,
+    SocketOptions, Stages, WsMessage,
 };
 use support::lines::{Lines, PATIENCE, live_session};
 
@@ -116,23 +116,67 @@ fn a_busy_handler_moves_the_queue_time_of_the_messages_behind() {
 
 #[test]
 fn the_stages_sum_to_the_total_and_every_message_is_in_each() {
-    let venue = Venue::ticks(150).flat_out().start().expect("a free port");
+    for compressed in [false, true] {
+        let venue = Venue::ticks(150).flat_out();
+        let venue = if compressed { venue.deflate() } else { venue };
+        let venue = venue.start().expect("a free port");
+        let (done, handled) = crossbeam_channel::unbounded();
+        let builder = hypersockets::builder().url(venue.url());
+        let builder = if compressed { builder.compression(Compression::deflate()) } else { builder };
+        let client = builder
+            .router(SlowParser(Duration::ZERO), |routing| routing.handler((), SlowHandler(Duration::ZERO, done)))
+            .socket(SocketOptions::new().kernel_timestamps())
+            .measure_latency()
+            .build()
+            .expect("the venue accepts");
+        (0..5_000).for_each(|_| handled.recv_timeout(PATIENCE).expect("it is handled"));
+        let report = client.shutdown().expect("a clean end");
+        let (stages, count) = (client.latency().stages, report.metrics.messages_handled);
+        assert_eq!(stages.kernel_to_read.count() + stages.kernel_upper_bounds, count);
+        let Stages { read_to_parse, inflate, parse, queue, handle, total, .. } = stages;
+        assert!([&read_to_parse, &parse, &queue, &handle, &total].iter().all(|part| part.count() == count));
+        assert_eq!(inflate.count(), if compressed { count } else { 0 });
+        let sum: f64 = [read_to_parse, inflate, parse, queue, handle].iter().map(|part| part.mean_ns()).sum();
+        assert!((sum / total.mean_ns() - 1.0).abs() < 0.02, "{sum} of {}", total.mean_ns());
+    }
+}
+
+/// A message that inflates to a thousand times its length: far longer than parsing it, and than what came before it.
+#[test]
+fn inflating_shows_in_its_own_stage() {
+    let venue = Venue::scripted().deflate().start().expect("a free port");
     let (done, handled) = crossbeam_channel::unbounded();
     let client = hypersockets::builder()
         .url(venue.url())
-        .router(SlowParser(Duration::ZERO), |routing| routing.handler((), SlowHandler(Duration::ZERO, done)))
-        .socket(SocketOptions::new().kernel_timestamps())
+        .compression(Compression::deflate())
+        .router(Lengths, |routing| routing.handler((), move |_: usize| done.send(()).map_err(|_| "the end".into())))
         .measure_latency()
         .build()
         .expect("the venue accepts");
-    (0..5_000).for_each(|_| handled.recv_timeout(PATIENCE).expect("it is handled"));
-    let report = client.shutdown().expect("a clean end");
-    let (stages, count) = (client.latency().stages, report.metrics.messages_handled);
-    let [kernel, parts @ .., total] = stages.named().map(|(_, latency)| latency);
-    assert_eq!(kernel.count() + stages.kernel_upper_bounds, count);
-    assert!(parts.iter().all(|part| part.count() == count) && total.count() == count);
-    let sum: f64 = parts.iter().map(|part| part.mean_ns()).sum();
-    assert!((sum / total.mean_ns() - 1.0).abs() < 0.02, "{sum} of {}", total.mean_ns());
+    let session = live_session(&client, &venue);
+    for _ in 0..5 {
+        session.send_text("0".repeat(4 << 20));
+        handled.recv_timeout(PATIENCE).expect("it is handled");
+    }
+    let report = report(&client, 5);
+    let mean = |part: &Latency| part.mean_ns();
+    let Stages { inflate, parse, handle, .. } = &report.stages;
+    assert!(inflate.count() == 5 && mean(inflate) > 5.0 * (mean(parse) + mean(handle)), "{:?}", report.stages);
+    assert!(report.slowest.iter().all(|trace| trace.inflate_ns.is_some()), "{:?}", report.slowest);
+}
+
+/// Looks at nothing but the length.
+struct Lengths;
+
+impl MessageRouter for Lengths {
+    type Message = usize;
+    type RouteKey = ();
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<usize> {
+        Ok(message.as_bytes().len())
+    }
+
+    fn route_key(&self, _: &usize) {}
 }
 
 /// Reads its own message's stamps, and answers it.

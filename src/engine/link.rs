@@ -106,6 +106,9 @@ impl Open {
             let Some(accepted) = upgrade.response(buffer).map_err(Ending::without_farewell)? else { return Ok(()) };
             *lock(&session.shared.subprotocol) = accepted.subprotocol;
             let mut websocket = Box::new(WebSocket::new(limits, accepted.compression.as_ref()));
+            if session.plan.measure_latency {
+                websocket.measure_inflating();
+            }
             let authenticate = session.auth_message.is_some();
             session.lifecycle.handle_input(time.returned, Input::Upgraded { authenticate });
             session.perform_writing(time.returned, &mut websocket.writer(out));

@@ -159,8 +159,13 @@ impl Session {
             }
             Incoming::Pong(payload) => self.on_pong(payload, time.returned),
             // After a verdict the rest of the read is not for the user.
-            Incoming::Message(_) if self.verdict.is_some() => {}
+            Incoming::Message(_) | Incoming::Inflated(..) if self.verdict.is_some() => {}
             Incoming::Message(message) => self.on_message(message, is_last, writer, stream, time),
+            Incoming::Inflated(message, took_ns) => {
+                time.arrival.trail.inflate(took_ns);
+                self.on_message(message, is_last, writer, stream, time);
+                time.arrival.trail.inflate(None);
+            }
         }
     }
 

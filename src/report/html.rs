@@ -73,26 +73,30 @@ impl HtmlReport {
         }
         let _ = writeln!(page, "</dl>");
 
-        let stages = report.stages.named();
-        let measured: Vec<_> = stages.into_iter().filter(|(_, latency)| latency.count() > 0).collect();
-        // A stage keeps its colour where the kernel was not asked.
-        let first = stages.len() - measured.len();
+        // A stage keeps its colour where another was not measured.
+        let stages = report.stages.named().into_iter().enumerate();
+        let (names, curves): (Vec<_>, Vec<_>) = stages
+            .filter(|(_, (_, latency))| latency.count() > 0)
+            .map(|(colour, (name, latency))| ((colour, name), (colour, latency)))
+            .unzip();
         page += "<h2>Stage by stage</h2>\n";
         page += &table(report);
-        section(
-            &mut page,
-            "Percentiles",
-            &legend(first, measured.iter().map(|(name, _)| *name)),
-            plot::percentiles(first, &measured),
-        );
+        section(&mut page, "Percentiles", &legend(names), plot::percentiles(&curves));
         if !self.moments.is_empty() {
             let course = |index: usize| self.moments.iter().map(move |m| (m.at_secs, m.quantiles_ns[index])).collect();
             let courses: Vec<_> = (0..COURSES.len()).map(course).collect();
-            section(&mut page, "Total over time", &legend(0, COURSES.map(|(name, _)| name)), plot::timeline(&courses));
+            section(
+                &mut page,
+                "Total over time",
+                &legend(COURSES.map(|(name, _)| name).into_iter().enumerate()),
+                plot::timeline(&courses),
+            );
         }
         if !report.slowest.is_empty() {
             let slowest = &report.slowest[..report.slowest.len().min(MOST_TRACES)];
-            let legend = legend(plot::FIRST_STAGE, plot::stages_of(&slowest[0]).map(|(name, _)| name));
+            let came_compressed = slowest.iter().any(|trace| trace.inflate_ns.is_some());
+            let pieces = (plot::FIRST_STAGE..).zip(plot::stages_of(&slowest[0]).map(|(name, _)| name));
+            let legend = legend(pieces.filter(|(_, name)| came_compressed || *name != "inflate"));
             section(&mut page, "The slowest messages", &legend, plot::bars(slowest));
             page += "<div class=\"scroll\"><table>\n<thead><tr><th>Route</th><th>Session</th><th>Total</th>\
                      <th>In the kernel</th></tr></thead>\n<tbody>\n";
@@ -169,11 +173,10 @@ fn table(report: &LatencyReport) -> String {
     text
 }
 
-/// Names in their colours, from the first one's index on.
-fn legend<'a>(first: usize, names: impl IntoIterator<Item = &'a str>) -> String {
-    let entry =
-        |(index, name): (usize, &str)| format!("<span style=\"--c:{}\">{name}</span>", plot::colour(first + index));
-    names.into_iter().enumerate().map(entry).collect()
+/// Names in their colours.
+fn legend<'a>(names: impl IntoIterator<Item = (usize, &'a str)>) -> String {
+    let entry = |(colour, name)| format!("<span style=\"--c:{}\">{name}</span>", plot::colour(colour));
+    names.into_iter().map(entry).collect()
 }
 
 fn section(page: &mut String, title: &str, legend: &str, drawn: Result<String, impl std::fmt::Display>) {

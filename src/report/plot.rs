@@ -10,9 +10,10 @@ use crate::metrics::{Latency, Trace};
 type Drawn = Result<String, Box<dyn Error>>;
 
 /// Okabe and Ito's colours, which most people can tell apart, and in print too.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xB2),
     RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0xF0, 0xE4, 0x42),
     RGBColor(0x00, 0x9E, 0x73),
     RGBColor(0xCC, 0x79, 0xA7),
     RGBColor(0x56, 0xB4, 0xE9),
@@ -29,9 +30,8 @@ pub(super) fn colour(index: usize) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// For each distribution, the time that a share of its messages did not exceed; the share approaches 100 % to the right. `first` is the
-/// colour of the first curve.
-pub(super) fn percentiles(first: usize, curves: &[(&str, &Latency)]) -> Drawn {
+/// For each distribution, in its colour, the time that a share of its messages did not exceed; the share approaches 100 % to the right.
+pub(super) fn percentiles(curves: &[(usize, &Latency)]) -> Drawn {
     let most = curves.iter().map(|(_, latency)| latency.count()).max().unwrap_or(0).max(100) as f64;
     let highest = curves.iter().map(|(_, latency)| latency.max_ns()).max().unwrap_or(0).max(10_000) as f64;
     let mut svg = String::new();
@@ -53,7 +53,7 @@ pub(super) fn percentiles(first: usize, curves: &[(&str, &Latency)]) -> Drawn {
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        for (index, (_, latency)) in curves.iter().enumerate() {
+        for (index, latency) in curves {
             let total = latency.count() as f64;
             let mut below = 0;
             let mut points = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn percentiles(first: usize, curves: &[(&str, &Latency)]) -> Drawn {
                 below += count;
                 points.push(((1.0 / (1.0 - below as f64 / total)).min(most), height));
             }
-            let colour = COLOURS[(first + index) % COLOURS.len()];
+            let colour = COLOURS[index % COLOURS.len()];
             chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         }
         root.present()?;
@@ -149,9 +149,10 @@ pub(super) fn bars(traces: &[Trace]) -> Drawn {
 }
 
 /// The pieces of a message's bar.
-pub(super) fn stages_of(trace: &Trace) -> [(&'static str, u64); 4] {
+pub(super) fn stages_of(trace: &Trace) -> [(&'static str, u64); 5] {
     [
         ("read_to_parse", trace.read_to_parse_ns),
+        ("inflate", trace.inflate_ns.unwrap_or(0)),
         ("parse", trace.parse_ns + trace.route_ns),
         ("queue", trace.queue_ns),
         ("handle", trace.handle_ns),

@@ -65,6 +65,7 @@ fn trace(trace: &Trace) -> Value {
         "kernel_is_exact": trace.kernel_is_exact,
         "readable_to_read": trace.readable_to_read_ns,
         "read_to_parse": trace.read_to_parse_ns,
+        "inflate": trace.inflate_ns,
         "parse": trace.parse_ns,
         "route_lookup": trace.route_ns,
         "queue": trace.queue_ns,

@@ -41,15 +41,27 @@ impl Inflater {
         match *agreed {}
     }
 
+    pub(crate) fn measure(&mut self) {
+        match *self {}
+    }
+
+    pub(crate) fn read_begins(&mut self) {
+        match *self {}
+    }
+
     pub(crate) fn begin(&mut self) {
         match *self {}
     }
 
-    pub(crate) fn push(&mut self, _piece: &[u8]) -> Result<(), InflateFault> {
+    pub(crate) fn push(&mut self, _piece: &[u8], _is_last: bool) -> Result<(), InflateFault> {
         match *self {}
     }
 
-    pub(crate) fn finish(&mut self) -> Result<&[u8], InflateFault> {
+    pub(crate) fn message(&self) -> &[u8] {
+        match *self {}
+    }
+
+    pub(crate) fn took_ns(&self) -> Option<u64> {
         match *self {}
     }
 

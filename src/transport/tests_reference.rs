@@ -34,6 +34,7 @@ fn ours(pieces: &[&[u8]], limit: u64) -> Outcome {
         input.append(piece);
         let answer = socket.read(&mut input, &mut out, |incoming, _, _| {
             delivered.push(match incoming {
+                Incoming::Inflated(..) => panic!("nothing was compressed"),
                 Incoming::Message(WsMessage::Text(text)) => (1, text.as_bytes().to_vec()),
                 Incoming::Message(WsMessage::Binary(bytes)) => (2, bytes.to_vec()),
                 Incoming::Ping => (9, Vec::new()),

@@ -52,6 +52,7 @@ impl Session {
 
 fn shown(incoming: &Incoming<'_>) -> String {
     match incoming {
+        Incoming::Inflated(..) => panic!("nothing was compressed"),
         Incoming::Message(WsMessage::Text(text)) => format!("text {text}"),
         Incoming::Message(WsMessage::Binary(bytes)) => format!("binary {bytes:?}"),
         Incoming::Ping => "ping".into(),

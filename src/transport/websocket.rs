@@ -24,6 +24,8 @@ pub(crate) use tungstenite::handshake::{client::generate_key, derive_accept_key}
 pub(crate) enum Incoming<'a> {
     /// A data message, fragments joined.
     Message(&'a WsMessage<'a>),
+    /// One that came compressed, and how long it took to inflate what this read brought of it, where that is measured.
+    Inflated(&'a WsMessage<'a>, Option<u64>),
     /// A ping; its pong is queued already, or coalesced where the peer does not read.
     Ping,
     /// A pong, with the payload that it carries back.
@@ -88,6 +90,13 @@ impl WebSocket {
         }
     }
 
+    /// From now on [`Incoming::Inflated`] says how long it took.
+    pub(crate) fn measure_inflating(&mut self) {
+        if let Some(inflater) = &mut self.inflater {
+            inflater.measure();
+        }
+    }
+
     /// Takes every complete frame from `input`, in order, and queues the replies in `out`, each right after its frame.
     ///
     /// `input` may be another buffer at each call, as long as it begins with what the last call left over. At a violation
@@ -101,6 +110,9 @@ impl WebSocket {
         on_frame: impl FnMut(Incoming<'_>, bool, &mut FrameWriter<'_>),
     ) -> Result<ReadOutcome, DisconnectReason> {
         self.flush_pongs(out);
+        if let Some(inflater) = &mut self.inflater {
+            inflater.read_begins();
+        }
         if self.ended.is_none() {
             let taken = self.read_frames(input.data(), out, on_frame);
             if self.ended.is_none() {
@@ -280,23 +292,19 @@ impl WebSocket {
         if header.starts_message() {
             inflater.begin();
         }
-        let pushed = inflater.push(payload);
-        if !header.is_final() {
-            return match pushed {
-                Ok(()) => {}
-                Err(fault) => self.fail_inflating(&fault, out),
-            };
+        if let Err(fault) = inflater.push(payload, header.is_final()) {
+            return self.fail_inflating(&fault, out);
         }
-        let whole = match pushed.and_then(|()| inflater.finish()) {
-            Ok(whole) => whole,
-            Err(fault) => return self.fail_inflating(&fault, out),
-        };
+        if !header.is_final() {
+            return;
+        }
+        let (whole, took_ns) = (inflater.message(), inflater.took_ns());
         let message = match text {
             true => simdutf8::basic::from_utf8(whole).map(WsMessage::text),
             false => Ok(WsMessage::binary(whole)),
         };
         let Ok(message) = message else { return self.fail(DisconnectReason::InvalidUtf8, out) };
-        on_frame(Incoming::Message(&message), &mut FrameWriter { encoder: &mut self.encoder, out });
+        on_frame(Incoming::Inflated(&message, took_ns), &mut FrameWriter { encoder: &mut self.encoder, out });
         inflater.handed_on();
     }
 

@@ -26,6 +26,7 @@ struct Recorded {
     kernel_to_read: Histogram<u64>,
     kernel_upper_bounds: u64,
     read_to_parse: Histogram<u64>,
+    inflate: Histogram<u64>,
     parse: Histogram<u64>,
     queue: Histogram<u64>,
     handle: Histogram<u64>,
@@ -60,6 +61,7 @@ impl StageRecorder {
             kernel_to_read: Latency::new(recorded.kernel_to_read),
             kernel_upper_bounds: recorded.kernel_upper_bounds,
             read_to_parse: Latency::new(recorded.read_to_parse),
+            inflate: Latency::new(recorded.inflate),
             parse: Latency::new(recorded.parse),
             queue: Latency::new(recorded.queue),
             handle: Latency::new(recorded.handle),
@@ -90,6 +92,7 @@ impl Default for Recorded {
             kernel_to_read: empty(),
             kernel_upper_bounds: 0,
             read_to_parse: empty(),
+            inflate: empty(),
             parse: empty(),
             queue: empty(),
             handle: empty(),
@@ -108,7 +111,11 @@ impl Recorded {
         }
         let [decoded, _, queued] = message.trail.after_read_ns();
         let dequeued = message.dequeued();
-        self.read_to_parse.saturating_record(decoded);
+        let inflate = message.trail.inflate_ns();
+        if let Some(ns) = inflate {
+            self.inflate.saturating_record(ns);
+        }
+        self.read_to_parse.saturating_record(decoded - inflate.unwrap_or(0));
         self.parse.saturating_record(queued - decoded);
         self.queue.saturating_record(dequeued - queued);
         self.handle.saturating_record(message.total_ns.saturating_sub(dequeued));
@@ -139,6 +146,7 @@ impl Slow {
     fn trace(&self, route: &str, unix_less_stamp_ns: u64) -> Trace {
         let [decoded, parsed, queued] = self.trail.after_read_ns();
         let (kernel, dequeued) = (self.trail.kernel_to_read(), self.dequeued());
+        let inflate_ns = self.trail.inflate_ns();
         Trace {
             route: route.to_owned(),
             epoch: self.epoch,
@@ -146,7 +154,8 @@ impl Slow {
             kernel_to_read_ns: kernel.map(|(ns, _)| ns),
             kernel_is_exact: kernel.is_some_and(|(_, exact)| exact),
             readable_to_read_ns: self.trail.readable_to_read_ns(),
-            read_to_parse_ns: decoded,
+            read_to_parse_ns: decoded - inflate_ns.unwrap_or(0),
+            inflate_ns,
             parse_ns: parsed - decoded,
             route_ns: queued - parsed,
             queue_ns: dequeued - queued,
@@ -156,7 +165,8 @@ impl Slow {
     }
 }
 
-/// How long messages took, stage by stage. The means of `read_to_parse`, `parse`, `queue` and `handle` sum to that of `total`.
+/// How long messages took, stage by stage. The times of `read_to_parse`, `inflate`, `parse`, `queue` and `handle` sum to that of `total`,
+/// message by message; so do their means, that of `inflate` with the share of the messages that came compressed.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Stages {
@@ -167,8 +177,12 @@ pub struct Stages {
     /// Messages whose read ended with a later byte: they had lain in the kernel for at least as long as its stamp says, and
     /// are in no histogram of it.
     pub kernel_upper_bounds: u64,
-    /// From the return of the read to the parser's call: what came before it in the same read, and with parser lanes the way there.
+    /// From the return of the read to the parser's call, less `inflate`: what came before it in the same read, and with parser lanes the way
+    /// there.
     pub read_to_parse: Latency,
+    /// Inflating the message, as far as that was done since the read that completed it. Only messages that came compressed (feature
+    /// `deflate`).
+    pub inflate: Latency,
     /// The router's parse, its route key, and finding the route.
     pub parse: Latency,
     /// In the route's queue, until the handler's call; next to nothing for inline routes.
@@ -188,6 +202,7 @@ impl Stages {
             kernel_to_read: all(|stages| &stages.kernel_to_read),
             kernel_upper_bounds: parts.clone().map(|stages| stages.kernel_upper_bounds).sum(),
             read_to_parse: all(|stages| &stages.read_to_parse),
+            inflate: all(|stages| &stages.inflate),
             parse: all(|stages| &stages.parse),
             queue: all(|stages| &stages.queue),
             handle: all(|stages| &stages.handle),
@@ -201,6 +216,7 @@ impl Stages {
             kernel_to_read: self.kernel_to_read.since(&earlier.kernel_to_read),
             kernel_upper_bounds: self.kernel_upper_bounds.saturating_sub(earlier.kernel_upper_bounds),
             read_to_parse: self.read_to_parse.since(&earlier.read_to_parse),
+            inflate: self.inflate.since(&earlier.inflate),
             parse: self.parse.since(&earlier.parse),
             queue: self.queue.since(&earlier.queue),
             handle: self.handle.since(&earlier.handle),
@@ -210,10 +226,11 @@ impl Stages {
     }
 
     /// The histograms with their names, in the order of a message's way, `total` last.
-    pub fn named(&self) -> [(&'static str, &Latency); 6] {
+    pub fn named(&self) -> [(&'static str, &Latency); 7] {
         [
             ("kernel_to_read", &self.kernel_to_read),
             ("read_to_parse", &self.read_to_parse),
+            ("inflate", &self.inflate),
             ("parse", &self.parse),
             ("queue", &self.queue),
             ("handle", &self.handle),
@@ -238,8 +255,10 @@ pub struct Trace {
     pub kernel_is_exact: bool,
     /// From the loop's turning to the socket to the return of the read.
     pub readable_to_read_ns: u64,
-    /// From the return of the read to the parser's call.
+    /// From the return of the read to the parser's call, less `inflate_ns`.
     pub read_to_parse_ns: u64,
+    /// Inflating the message, where it came compressed.
+    pub inflate_ns: Option<u64>,
     /// The router's parse.
     pub parse_ns: u64,
     /// The route key, and finding the route.
@@ -278,8 +297,25 @@ mod tests {
         let [_, parts @ .., (_, total)] = stages.named();
         let sum: f64 = parts.iter().map(|(_, part)| part.mean_ns()).sum();
         assert!((sum / total.mean_ns() - 1.0).abs() < 0.002, "{sum} of {}", total.mean_ns());
-        assert!(parts.iter().all(|(_, part)| part.count() == 1_000));
+        assert!(parts.iter().all(|(name, part)| part.count() == if *name == "inflate" { 0 } else { 1_000 }));
         assert_eq!(stages.kernel_to_read.count(), 0);
+    }
+
+    #[test]
+    fn inflating_is_a_stage_of_its_own_and_of_those_messages_alone_that_came_compressed() {
+        let recorder = StageRecorder::default();
+        let mut compressed = trail(10_000, [500, 620, 650]);
+        compressed.inflate(Some(400));
+        recorder.record(1, &compressed, 10_650, 10_900);
+        recorder.record(1, &trail(20_000, [500, 620, 650]), 20_650, 20_800);
+        let stages = recorder.snapshot();
+        assert_eq!((stages.inflate.count(), stages.inflate.max_ns()), (1, 400));
+        assert_eq!((stages.read_to_parse.count(), stages.read_to_parse.quantile_ns(0.5)), (2, 100));
+        let traces = recorder.slowest("BTC");
+        assert_eq!(
+            [&traces[0], &traces[1]].map(|trace| (trace.read_to_parse_ns, trace.inflate_ns)),
+            [(100, Some(400)), (500, None)]
+        );
     }
 
     #[test]

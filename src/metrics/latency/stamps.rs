@@ -10,16 +10,17 @@ use crate::clock;
 pub(crate) struct Trail {
     /// When the read returned that completed the message; on the stamps' clock, as all here.
     pub(crate) received_ns: u64,
-    /// From the kernel's own stamp to the read's return, both on the wall clock.
+    /// From the kernel's own stamp to the read's return, both on the wall clock; marked where the stamp is of this very message, and not
+    /// of a later byte.
     kernel: Span,
     /// From the loop's turning to the socket to the read's return.
     readable: Span,
+    /// Inflating the message, within the time from the read's return to the parser's call; unknown where it was not compressed.
+    inflate: Span,
     // From the read's return:
     decoded: Span,
     parsed: Span,
     queued: Span,
-    /// The kernel's stamp is of this very message, and not of a later byte.
-    kernel_is_exact: bool,
 }
 
 /// What the kernel said about a read.
@@ -38,10 +39,10 @@ impl Trail {
             received_ns,
             kernel: unknown,
             readable: unknown,
+            inflate: unknown,
             decoded: unknown,
             parsed: unknown,
             queued: unknown,
-            kernel_is_exact: false,
         }
     }
 
@@ -52,8 +53,13 @@ impl Trail {
 
     /// The kernel's stamp of the read; `is_last`: the message ends where the read ended.
     pub(crate) fn kernel(&mut self, stamp: KernelStamp, is_last: bool) {
-        self.kernel = Span::of(stamp.to_read_ns);
-        self.kernel_is_exact = is_last && stamp.is_of_last_byte;
+        let span = Span::of(stamp.to_read_ns);
+        self.kernel = if is_last && stamp.is_of_last_byte { span.marked() } else { span };
+    }
+
+    /// How long it took to inflate the message; `None` where it was not compressed.
+    pub(crate) fn inflate(&mut self, took_ns: Option<u64>) {
+        self.inflate = took_ns.map_or(Span::UNKNOWN, Span::of);
     }
 
     /// The message is cut out of the read, and its parser is about to be called.
@@ -80,7 +86,13 @@ impl Trail {
 
     /// From the kernel's stamp to the read's return, and whether the stamp is of this very message.
     pub(super) fn kernel_to_read(&self) -> Option<(u64, bool)> {
-        Some((self.kernel.ns()?, self.kernel_is_exact))
+        Some((self.kernel.ns()?, self.kernel.is_marked()))
+    }
+
+    /// Inflating the message, of the time to `decoded`; `None` where it was not compressed.
+    pub(super) fn inflate_ns(&self) -> Option<u64> {
+        let [decoded, ..] = self.after_read_ns();
+        Some(self.inflate.ns()?.min(decoded))
     }
 
     /// The three instants after the read, as nanoseconds from it. Where one was not stamped, it is the one before.
@@ -97,26 +109,36 @@ impl fmt::Debug for Trail {
     }
 }
 
-/// A time in four bytes: in nanoseconds up to 2 s, in microseconds up to 35 minutes, longer ones as 35 minutes.
+/// A time in four bytes, with room for a mark: in nanoseconds up to 1 s, in microseconds up to 17 minutes, longer ones as 17 minutes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Span(u32);
 
 impl Span {
     const UNKNOWN: Self = Self(u32::MAX);
     const IN_US: u32 = 1 << 31;
+    const MARK: u32 = 1 << 30;
 
     fn of(ns: u64) -> Self {
         match u32::try_from(ns) {
-            Ok(ns) if ns < Self::IN_US => Self(ns),
-            _ => Self(Self::IN_US | u32::try_from(ns / 1000).unwrap_or(u32::MAX).min(Self::IN_US - 2)),
+            Ok(ns) if ns < Self::MARK => Self(ns),
+            _ => Self(Self::IN_US | u32::try_from(ns / 1000).unwrap_or(u32::MAX).min(Self::MARK - 2)),
         }
     }
 
+    fn marked(self) -> Self {
+        Self(self.0 | Self::MARK)
+    }
+
+    fn is_marked(self) -> bool {
+        self.0 & Self::MARK != 0
+    }
+
     fn ns(self) -> Option<u64> {
+        let value = u64::from(self.0 & !(Self::IN_US | Self::MARK));
         match self {
             Self::UNKNOWN => None,
-            Self(span) if span < Self::IN_US => Some(u64::from(span)),
-            Self(span) => Some(u64::from(span & !Self::IN_US) * 1000),
+            Self(span) if span & Self::IN_US == 0 => Some(value),
+            Self(_) => Some(value * 1000),
         }
     }
 }
@@ -167,6 +189,11 @@ impl Stamps {
         self.received.checked_sub(Duration::from_nanos(ns))
     }
 
+    /// How long it took to inflate the message, since the read that completed it; `None` where it did not come compressed.
+    pub fn inflate(&self) -> Option<Duration> {
+        self.trail.inflate_ns().map(Duration::from_nanos)
+    }
+
     /// When the message was cut out of the read and its parser was about to be called; with parser lanes, on the lane.
     pub fn decoded(&self) -> Option<Instant> {
         self.after_read(self.trail.decoded)
@@ -201,6 +228,7 @@ impl fmt::Debug for Stamps {
         f.debug_struct("Stamps")
             .field("kernel_to_read_ns", &trail.kernel.ns())
             .field("readable_to_read_ns", &trail.readable.ns())
+            .field("inflate_ns", &trail.inflate_ns())
             .field("read_to_decoded_ns", &trail.decoded.ns())
             .field("read_to_parsed_ns", &trail.parsed.ns())
             .field("read_to_queued_ns", &trail.queued.ns())
@@ -214,13 +242,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_exact_to_two_seconds_and_good_to_a_microsecond_beyond() {
-        for ns in [0, 1, 999, 2_147_483_647] {
-            assert_eq!(Span::of(ns).ns(), Some(ns));
+    fn a_span_is_exact_to_a_second_and_good_to_a_microsecond_beyond_marked_or_not() {
+        let exact = [0, 1, 999, 1_073_741_823].map(|ns| (ns, ns));
+        let longest = (u64::MAX, 1_073_741_822_000);
+        let rounded = [(1_073_741_824, 1_073_741_000), (5_000_000_999, 5_000_000_000), longest];
+        for (ns, kept) in exact.into_iter().chain(rounded) {
+            let span = Span::of(ns);
+            assert_eq!((span.ns(), span.is_marked()), (Some(kept), false));
+            assert_eq!((span.marked().ns(), span.marked().is_marked()), (Some(kept), true));
         }
-        assert_eq!(Span::of(2_147_483_648).ns(), Some(2_147_483_000));
-        assert_eq!(Span::of(5_000_000_999).ns(), Some(5_000_000_000));
-        assert_eq!(Span::of(u64::MAX).ns(), Some(2_147_483_646_000), "35 minutes, and not unknown");
         assert_eq!(Span::UNKNOWN.ns(), None);
     }
 
@@ -233,7 +263,20 @@ mod tests {
         trail.parsed(1_200);
         trail.queued(1_230);
         assert_eq!((trail.readable_to_read_ns(), trail.after_read_ns()), (100, [10, 200, 230]));
-        assert_eq!(Trail::new(7).after_read_ns(), [0, 0, 0]);
+        assert_eq!((Trail::new(7).after_read_ns(), Trail::new(7).inflate_ns()), ([0, 0, 0], None));
+    }
+
+    #[test]
+    fn inflating_is_part_of_the_time_to_the_parsers_call() {
+        let mut trail = Trail::new(1_000);
+        trail.inflate(Some(6));
+        trail.decoded(1_010);
+        assert_eq!(trail.inflate_ns(), Some(6));
+        // Two cores' counters, on a lane.
+        trail.decoded(1_004);
+        assert_eq!(trail.inflate_ns(), Some(4));
+        trail.inflate(None);
+        assert_eq!(trail.inflate_ns(), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::{Agreed, MAX_BITS};
+use crate::clock;
 
 /// Inflates the venue's messages, one at a time, piece by piece.
 pub(crate) struct Inflater {
@@ -13,6 +14,8 @@ pub(crate) struct Inflater {
     limit_bytes: usize,
     /// Messages in a row that needed little of the buffer.
     small: u32,
+    /// What the message at hand has taken since the read at hand, where that is measured.
+    took_ns: Option<u64>,
 }
 
 /// Why a message cannot be inflated.
@@ -36,16 +39,44 @@ impl Inflater {
             message: Vec::new(),
             limit_bytes: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
             small: 0,
+            took_ns: None,
         }
+    }
+
+    /// From now on it is looked at the clock before and behind each piece.
+    pub(crate) fn measure(&mut self) {
+        self.took_ns = Some(0);
+    }
+
+    /// What comes next came with another read.
+    pub(crate) fn read_begins(&mut self) {
+        self.took_ns = self.took_ns.map(|_| 0);
     }
 
     /// A message begins.
     pub(crate) fn begin(&mut self) {
         self.message.clear();
+        self.took_ns = self.took_ns.map(|_| 0);
     }
 
-    /// Takes a piece of the message.
-    pub(crate) fn push(&mut self, mut piece: &[u8]) -> Result<(), InflateFault> {
+    /// Takes a piece of the message, perhaps the last one, behind which the message is whole.
+    pub(crate) fn push(&mut self, piece: &[u8], is_last: bool) -> Result<(), InflateFault> {
+        let began_ns = self.took_ns.map(|_| clock::stamp_ns());
+        self.inflate(piece)?;
+        if is_last {
+            // What the sender cut off its end is put back (RFC 7692, section 7.2.2).
+            self.inflate(&TAIL)?;
+            if !self.keeps_window {
+                self.stream.reset(false);
+            }
+        }
+        if let (Some(took_ns), Some(began_ns)) = (&mut self.took_ns, began_ns) {
+            *took_ns += clock::stamp_ns().saturating_sub(began_ns);
+        }
+        Ok(())
+    }
+
+    fn inflate(&mut self, mut piece: &[u8]) -> Result<(), InflateFault> {
         loop {
             if self.message.len() == self.message.capacity() {
                 let room = self.message.len().clamp(LEAST_ROOM, MOST_ROOM);
@@ -74,13 +105,14 @@ impl Inflater {
         }
     }
 
-    /// The message is whole: what the sender cut off its end is put back (RFC 7692, section 7.2.2).
-    pub(crate) fn finish(&mut self) -> Result<&[u8], InflateFault> {
-        self.push(&TAIL)?;
-        if !self.keeps_window {
-            self.stream.reset(false);
-        }
-        Ok(&self.message)
+    /// What the message has become so far.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// How long it took to inflate what the read at hand brought of the message, where that is measured.
+    pub(crate) fn took_ns(&self) -> Option<u64> {
+        self.took_ns
     }
 
     /// The message was handed on: gives memory back that was needed once and has not been for long.
@@ -182,10 +214,10 @@ mod tests {
 
     fn inflated(inflater: &mut Inflater, pieces: &[&[u8]]) -> Result<Vec<u8>, InflateFault> {
         inflater.begin();
-        for piece in pieces {
-            inflater.push(piece)?;
+        for (at, piece) in pieces.iter().enumerate() {
+            inflater.push(piece, at + 1 == pieces.len())?;
         }
-        let whole = inflater.finish()?.to_vec();
+        let whole = inflater.message().to_vec();
         inflater.handed_on();
         Ok(whole)
     }
@@ -270,6 +302,19 @@ mod tests {
             let (mut inflater, _) = pair(&Compression::deflate(), "permessage-deflate");
             assert_eq!(inflated(&mut inflater, &[broken]), Err(InflateFault::Broken), "{broken:x?}");
         }
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_message_at_hand_since_the_read_at_hand_and_only_where_it_is_measured() {
+        let (mut inflater, mut deflater) = pair(&Compression::deflate(), "permessage-deflate");
+        let deflated = deflater.deflate(&[7; 1 << 20]).expect("above the threshold").to_vec();
+        inflated(&mut inflater, &[&deflated]).expect("lawful");
+        assert_eq!(inflater.took_ns(), None);
+        inflater.measure();
+        inflated(&mut inflater, &[&deflated]).expect("lawful");
+        assert!(inflater.took_ns() > Some(0));
+        inflater.read_begins();
+        assert_eq!(inflater.took_ns(), Some(0));
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Latency {
             fs::write(path, html.render(&outcome.latency)).map_err(at(path))?;
         }
         if let Some(path) = &self.hgrm {
-            for (stage, latency) in outcome.latency.stages.named() {
+            for (stage, latency) in outcome.latency.stages.named().into_iter().filter(|(_, all)| all.count() > 0) {
                 let path = if stage == "total" { path.clone() } else { with_stage(path, stage) };
                 fs::write(&path, report::hgrm(latency)).map_err(at(&path))?;
             }

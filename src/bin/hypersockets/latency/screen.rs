@@ -88,8 +88,10 @@ fn rows(all: &LatencyReport) -> String {
     );
     let beside =
         [("tick_to_trade", &all.tick_to_trade), ("round_trips", &all.round_trips), ("loop_gaps", &all.loop_gaps)];
-    for (name, latency) in all.stages.named().into_iter().chain(beside.into_iter().filter(|(_, some)| some.count() > 0))
-    {
+    // Of a feed that is not compressed nobody asks what inflating took.
+    let shown = |(name, latency): &(&str, &Latency)| latency.count() > 0 || *name != "inflate";
+    let stages = all.stages.named().into_iter().filter(shown);
+    for (name, latency) in stages.chain(beside.into_iter().filter(|(_, some)| some.count() > 0)) {
         let _ = write!(text, "{name:<15}{:>12}{:>10}", latency.count(), cell(latency, latency.mean_ns()));
         for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
             let _ = write!(text, "{:>10}", cell(latency, latency.quantile_ns(quantile) as f64));
