@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use hypersockets::simulator::{Recording, SessionFault, UpgradeFault, Venue};
-use hypersockets::{Client, Compression, DisconnectReason, HyperSocketError, NeverReconnect, RouteOptions};
+use hypersockets::simulator::{Recording, UpgradeFault, Venue};
+use hypersockets::{
+    Client, ClientState, Compression, DisconnectReason, EventLoop, HyperSocketError, NeverReconnect, RouteOptions,
+};
 use support::lines::{Lines, PATIENCE, next_session, soon, trusting};
 
 /// Sends so many numbered messages to whoever asks, then echoes.
@@ -252,22 +254,104 @@ fn an_answer_that_breaks_a_rule_ends_the_dial_by_the_rules_name() {
     }
 }
 
-/// Each fault of a session is what it is, whether or not the messages around it are compressed.
-#[test]
-fn what_a_venue_does_wrong_is_as_wrong_with_compression() {
-    for fault in SessionFault::ALL {
-        let venue = Venue::scripted().deflate().start().expect("a free port");
-        let (client, heard) = listening(&venue, Compression::deflate().threshold_bytes(1));
-        let session = next_session(&venue);
-        let before = format!("{fault:?}: {}", "before ".repeat(30));
-        session.send_text(before.clone());
-        session.flush(PATIENCE).expect("the client reads");
-        session.commit(*fault);
-        assert_eq!(heard.recv_timeout(PATIENCE).as_deref(), Ok(&*before));
-        // Whatever the verdict, the client is there, or dials on, and shuts down as ever.
-        let report = client.shutdown_within(PATIENCE).expect("not on the engine's thread");
-        assert!(report.complete, "{fault:?}: {report:?}");
+/// What the venue sends compressed, with its own stream.
+struct Compressor(flate2::Compress);
+
+impl Compressor {
+    fn new() -> Self {
+        Self(flate2::Compress::new(flate2::Compression::best(), false))
     }
+
+    /// A piece of a message, with the end that is cut off the last one (RFC 7692, section 7.2.1).
+    fn piece(&mut self, message: &[u8]) -> Vec<u8> {
+        let mut deflated = Vec::with_capacity(message.len() / 100 + 1024);
+        self.0.compress_vec(message, &mut deflated, flate2::FlushCompress::Sync).expect("there is room");
+        deflated
+    }
+
+    fn deflated(&mut self, message: &[u8]) -> Vec<u8> {
+        let mut deflated = self.piece(message);
+        deflated.truncate(deflated.len() - 4);
+        deflated
+    }
+}
+
+/// One frame of a server's, with all the length that it may have.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let header = match payload.len() {
+        length @ 0..=125 => vec![first, length as u8],
+        length @ 126..=0xFFFF => [&[first, 126][..], &(length as u16).to_be_bytes()].concat(),
+        length => [&[first, 127][..], &(length as u64).to_be_bytes()].concat(),
+    };
+    [header, payload.to_vec()].concat()
+}
+
+/// What may be wrong behind the bit that says that a message is compressed, and the Close that tells it.
+#[test]
+fn what_is_wrong_with_a_compressed_message_is_told_by_its_close_code_and_nothing_behind_it_is_handled() {
+    let not_utf_8 = frame(0xC1, &Compressor::new().deflated(b"\xC3\x28"));
+    // The second of two equal messages refers to the first, which the client has not seen.
+    let mut compressor = Compressor::new();
+    let [_, refers] = [(); 2].map(|()| compressor.deflated(b"each word of this is known from before"));
+    let unknown_window = frame(0xC1, &refers);
+    let half = Compressor::new().deflated(b"half a message");
+    for (wrong, code) in [
+        (frame(0xC1, &[0xFF; 20]), 1002),
+        (unknown_window, 1002),
+        (frame(0xC9, b"a ping"), 1002),
+        ([frame(0x41, &half[..5]), frame(0xC0, &half[5..])].concat(), 1002),
+        (not_utf_8, 1007),
+    ] {
+        let venue = Venue::scripted().deflate().start().expect("a free port");
+        let (client, heard) = listening(&venue, Compression::deflate());
+        let session = next_session(&venue);
+        session.send_text("before");
+        session.send_raw([wrong, frame(0x81, b"behind")].concat());
+        assert_eq!(session.await_close(PATIENCE).expect("a Close"), Some(code));
+        let again = next_session(&venue);
+        again.send_text("again");
+        assert_eq!(heard.recv_timeout(PATIENCE).as_deref(), Ok("before"));
+        assert_eq!(heard.recv_timeout(PATIENCE).as_deref(), Ok("again"));
+        client.shutdown().expect("not on the engine's thread");
+    }
+}
+
+/// A megabyte that would be a gigabyte: it ends at the limit, with the memory of the limit.
+#[test]
+fn a_bomb_ends_at_the_limit_by_1009_and_with_bounded_memory() {
+    const LIMIT: u64 = 16 << 20;
+    let mut compressor = Compressor::new();
+    let [first, same] = [(); 2].map(|()| compressor.piece(&vec![b'0'; 4 << 20]));
+    // With a window full of zeros each further piece is the same.
+    let gigabyte = [first, same.repeat(255)].concat();
+    assert!(((1 << 19)..(2 << 20)).contains(&gigabyte.len()), "{}", gigabyte.len());
+    let venue = Venue::scripted().deflate().start().expect("a free port");
+    let mut event_loop = EventLoop::new().expect("a descriptor is left");
+    let builder = hypersockets::builder()
+        .url(venue.url())
+        .compression(Compression::deflate())
+        .router(Lines, |routing| {
+            routing.default_handler_with(|_: String| Err("nobody is to see it".into()), RouteOptions::new().inline())
+        })
+        .max_message_bytes(LIMIT)
+        .reconnect_strategy(NeverReconnect);
+    let client = event_loop.add(builder).expect("a sound configuration");
+    let mut turn_until = |is_done: &dyn Fn() -> bool| {
+        while !is_done() {
+            if event_loop.turn() == 0 {
+                event_loop.wait(PATIENCE);
+            }
+        }
+    };
+    turn_until(&|| client.state() == ClientState::Live);
+    let session = next_session(&venue);
+    session.send_raw(frame(0xC1, &gigabyte));
+    let counted = allocation_counter::measure(|| turn_until(&|| client.state() == ClientState::Failed));
+    assert_eq!(session.await_close(PATIENCE).expect("a Close"), Some(1009));
+    // The frame itself in its doublings, what was inflated up to the limit, and what is copied as that grows.
+    assert!(counted.bytes_max < 2 * LIMIT + (8 << 20), "{counted:?}");
+    let metrics = client.metrics();
+    assert_eq!((metrics.messages_received, metrics.messages_handled), (0, 0));
 }
 
 #[test]

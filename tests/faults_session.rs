@@ -11,7 +11,9 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use hypersockets::simulator::{Session, SessionFault, Venue, Verdict};
-use hypersockets::{Client, DisconnectReason, PassivePingDetector, WsMessage};
+use hypersockets::{
+    Client, ClientBuilder, Compression, DisconnectReason, NoRouter, NoUrl, PassivePingDetector, WsMessage,
+};
 use support::lines::{Journal, Lines, PATIENCE, live_session, next_session, recorder, soon, trusting};
 
 struct Scene {
@@ -23,8 +25,12 @@ struct Scene {
 
 /// A client in its first session, to which one message has been sent.
 fn scene(venue: Venue) -> Scene {
+    scene_with(hypersockets::builder(), venue)
+}
+
+fn scene_with(builder: ClientBuilder<NoUrl, NoRouter>, venue: Venue) -> Scene {
     let (recorder, mut journal) = recorder();
-    let client = hypersockets::builder()
+    let client = builder
         .url(venue.url())
         .tls(trusting(&venue))
         .router(Lines, |routing| routing.default_handler(recorder))
@@ -41,7 +47,7 @@ fn scene(venue: Venue) -> Scene {
 /// So long that no busy machine takes a live session for a silent one by it; only the stalls wait for it.
 const SILENCE: Duration = Duration::from_millis(1_500);
 
-/// Over `ws` and over `wss`, for every fault of this verdict.
+/// Over `ws`, over `wss`, and with the messages around it compressed, for every fault of this verdict.
 fn for_each(is_wanted: impl Fn(Verdict) -> bool, check: impl Fn(SessionFault, Scene)) {
     let faults: Vec<_> = SessionFault::ALL.iter().filter(|fault| is_wanted(fault.verdict())).collect();
     assert!(!faults.is_empty());
@@ -49,6 +55,13 @@ fn for_each(is_wanted: impl Fn(Verdict) -> bool, check: impl Fn(SessionFault, Sc
         for venue in [Venue::scripted(), Venue::scripted().tls()] {
             eprintln!("{fault:?}");
             check(*fault, scene(venue.start().expect("a free port")));
+        }
+        // Where compression was agreed the bit is lawful; what may be wrong behind it is looked at in `tests/compression.rs`.
+        if *fault != SessionFault::ReservedBit1 {
+            eprintln!("{fault:?}, compressed");
+            let offering = hypersockets::builder().compression(Compression::deflate().threshold_bytes(1));
+            let scene = scene_with(offering, Venue::scripted().deflate().start().expect("a free port"));
+            check(*fault, scene);
         }
     }
 }

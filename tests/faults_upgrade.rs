@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hypersockets::simulator::{TlsFault, UpgradeFault, UpgradePlan, Venue, Verdict};
 use hypersockets::{
-    Client, ClientBuilder, ClientEvent, DisconnectReason, FixedDelay, HasRouter, HasUrl, HeaderProvider, Headers,
-    HyperSocketError, Result,
+    Client, ClientBuilder, ClientEvent, Compression, DisconnectReason, FixedDelay, HasRouter, HasUrl, HeaderProvider,
+    Headers, HyperSocketError, Result,
 };
 use support::lines::{Journal, Lines, PATIENCE, live_session, next_session, recorder, soon, trusting};
 
@@ -53,11 +53,16 @@ fn first_failure(client: &Client) -> DisconnectReason {
 #[test]
 fn bad_accept_missing_upgrade_unasked_subprotocol_or_extension_http_1_0_and_endless_headers_are_handshake_errors() {
     for fault in UpgradeFault::ALL.iter().filter(|fault| fault.verdict() == Verdict::Refused) {
-        for venue in [Venue::scripted(), Venue::scripted().tls()] {
-            eprintln!("{fault:?}");
+        // Such an offer insists on something, so that whoever just names the extension has not kept to it.
+        let offer = Compression::deflate().server_no_context_takeover();
+        for (venue, offer) in
+            [(Venue::scripted(), None), (Venue::scripted().tls(), None), (Venue::scripted().deflate(), Some(offer))]
+        {
+            eprintln!("{fault:?}, {offer:?}");
             let venue = venue.start().expect("a free port");
             venue.plan_upgrade(*fault);
             let (builder, mut journal) = client_of(&venue);
+            let builder = if let Some(offer) = offer { builder.compression(offer) } else { builder };
             let client = builder.start().expect("nothing is wrong with it");
             let reason = first_failure(&client);
             let status = match fault {

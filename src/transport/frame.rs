@@ -34,7 +34,7 @@ impl Header {
 
     /// The first frame of a compressed message (RFC 7692, section 6).
     pub(crate) fn starts_compressed(&self) -> bool {
-        self.first & COMPRESSED != 0
+        says_compressed(self.first)
     }
 
     /// The first frame of a message, or the whole of it; else it goes on with one.
@@ -63,6 +63,11 @@ pub(crate) enum Violation {
     Protocol(&'static str),
     /// The frame, or the fragments with this one, cross the limit. The venue gets Close 1009.
     TooLarge { claimed_bytes: u64, limit_bytes: u64 },
+}
+
+/// What a header's first byte says, where compression was agreed (RFC 7692, section 6).
+pub(crate) fn says_compressed(first: u8) -> bool {
+    first & COMPRESSED != 0
 }
 
 /// Reads the header at the front of `bytes`; `None` where it is incomplete and lawful so far.

@@ -10,7 +10,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 use tungstenite::{Error, Message, error::CapacityError};
 
 use super::deflate::{Agreed, Deflater, InflateFault, Inflater};
-use super::frame::{Header, Masks, NotUtf8, Opcode, TextCheck, Violation, encode, parse_header};
+use super::frame::{Header, Masks, NotUtf8, Opcode, TextCheck, Violation, encode, parse_header, says_compressed};
 use super::receive_buffer::ReceiveBuffer;
 use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
@@ -183,8 +183,26 @@ impl WebSocket {
 
     #[inline]
     fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Violation> {
+        if self.inflater.is_some() {
+            return self.header_with_compression(bytes);
+        }
         let fragment_bytes = self.fragments.map_or(0, |open| open.bytes);
-        parse_header(bytes, self.fragments.is_some(), fragment_bytes, self.inflater.is_some(), &self.limits)
+        parse_header(bytes, self.fragments.is_some(), fragment_bytes, false, &self.limits)
+    }
+
+    /// The limit is of the message as it is inflated; what cannot be compressed grows a little.
+    fn header_with_compression(&self, bytes: &[u8]) -> Result<Option<Header>, Violation> {
+        let open = self.fragments.as_ref();
+        let is_compressed =
+            open.map_or_else(|| bytes.first().is_some_and(|&first| says_compressed(first)), |open| open.compressed);
+        let limit_bytes = self.limits.max_message_bytes;
+        let growth_bytes = if is_compressed { limit_bytes / 8 + MOST_GROWTH_BYTES } else { 0 };
+        let limits = Limits { max_message_bytes: limit_bytes + growth_bytes, ..self.limits };
+        let header = parse_header(bytes, open.is_some(), open.map_or(0, |open| open.bytes), true, &limits);
+        header.map_err(|violation| match violation {
+            Violation::TooLarge { claimed_bytes, .. } => Violation::TooLarge { claimed_bytes, limit_bytes },
+            protocol @ Violation::Protocol(_) => protocol,
+        })
     }
 
     /// Queues our Close, with as much of `reason` as fits; only the first call does anything.
@@ -477,6 +495,9 @@ fn reason_of(error: &Error) -> DisconnectReason {
 const WOULD_BLOCK: io::ErrorKind = io::ErrorKind::WouldBlock;
 /// The largest payload of a control frame (RFC 6455, section 5.5).
 const MAX_CONTROL_BYTES: usize = 125;
+/// Beside an eighth: what cannot be compressed costs 5 bytes in each block (RFC 1951, section 3.2.4), and in fixed codes, 9 bits a byte at
+/// most (section 3.2.6).
+const MOST_GROWTH_BYTES: u64 = 1024;
 /// Pongs that tungstenite holds for a peer that does not read; then only the newest is kept.
 const HELD_PONG_BYTES: usize = 8 * 1024;
 
