@@ -71,8 +71,12 @@ impl Deflating {
     /// Appends one whole, compressed frame.
     pub(super) fn append(&mut self, out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
         self.message.clear();
+        if payload.is_empty() {
+            // RFC 7692, section 7.2.3.6: there is nothing that a stream could flush.
+            self.message.push(0);
+        }
         let mut rest = payload;
-        loop {
+        while !payload.is_empty() {
             self.message.reserve(rest.len() / 2 + 1024);
             let taken = self.stream.total_in();
             // It can only complain of having nothing to do, when all has been flushed.

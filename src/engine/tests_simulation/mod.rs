@@ -1,5 +1,5 @@
 //! The pure core, from bytes to handlers, under random schedules: the real lifecycle, upgrade, receive path and routing, with a
-//! clock and a venue that a seed rolls. The bytes are cut anywhere, faults and user calls come at any time.
+//! clock and a venue that a seed rolls, compressed or not. The bytes are cut anywhere, faults and user calls come at any time.
 //!
 //! Checked after each step: a deadline in every phase, and memory within bounds. After each session: every message that came
 //! complete and before a fault was handled once, in order, in its epoch, and nothing else was. At the end: one stop.
@@ -30,7 +30,7 @@ use crate::router::MessageRouter;
 use crate::subscriptions::{Subscription, SubscriptionSource};
 use crate::sync::lock;
 use crate::tests_random::Random;
-use crate::transport::{ReceiveBuffer, Stream, Target, Upgrade, WebSocket, WriteBuffer};
+use crate::transport::{Compression, ReceiveBuffer, Stream, Target, Upgrade, WebSocket, WriteBuffer};
 use venue::Venue;
 
 const ROUTES: usize = 3;
@@ -311,9 +311,11 @@ impl World {
             return self.input(Input::DialFailed { attempt, reason: DisconnectReason::Connect("refused".to_owned()) });
         }
         let target = Target::parse(URL).expect("it is right");
-        let upgrade = Upgrade::new(&target, &[], &[], &[]).expect("it is right");
+        let compression = self.random.one_in(2);
+        let offers = if compression { vec![Compression::deflate().threshold_bytes(1)] } else { Vec::new() };
+        let upgrade = Upgrade::new(&target, &[], &[], &offers).expect("it is right");
         let (random, next) = (&mut self.random, &mut self.next);
-        self.venue = Some(Venue::new(random, &upgrade.acceptance(), self.authenticates, next));
+        self.venue = Some(Venue::new(random, upgrade.acceptance(), compression, self.authenticates, next));
         self.epoch = self.session.lifecycle.epoch() + 1;
         self.session.auth_message = self.authenticates.then(|| WsMessage::text("login"));
         let stream = self.socket.take().expect("no other session is open");

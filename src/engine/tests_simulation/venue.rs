@@ -1,5 +1,7 @@
 //! What a venue says in one session: lawful and broken, rolled by the seed, with what must come of it.
 
+use flate2::{Compress, FlushCompress};
+
 use super::{MAX_MESSAGE_BYTES, ROUTES};
 use crate::tests_random::Random;
 
@@ -14,12 +16,27 @@ pub(super) struct Venue {
     /// It is a login's refusal.
     pub(super) fault_is_refusal: bool,
     pub(super) ends_by_fin: bool,
+    deflating: Option<Deflating>,
+}
+
+/// Where compression is offered and the venue accepts.
+struct Deflating {
+    stream: Compress,
+    keeps_window: bool,
 }
 
 impl Venue {
-    pub(super) fn new(random: &mut Random, acceptance: &[u8], authenticates: bool, next: &mut [u64]) -> Self {
+    pub(super) fn new(
+        random: &mut Random,
+        mut acceptance: Vec<u8>,
+        compression: bool,
+        authenticates: bool,
+        next: &mut [u64],
+    ) -> Self {
+        let deflating = (compression && !random.one_in(4)).then(|| Deflating::agree(random, &mut acceptance));
         let mut venue = Self {
-            wire: acceptance.to_vec(),
+            wire: acceptance,
+            deflating,
             given: 0,
             lawful: Vec::new(),
             fault_at: usize::MAX,
@@ -43,7 +60,7 @@ impl Venue {
         for item in 0..items {
             if item == login_at {
                 let refused = random.one_in(6);
-                venue.frame(0x81, if refused { b"login refused" } else { b"login ok" });
+                venue.message(random, 0x81, if refused { b"login refused" } else { b"login ok" });
                 if refused {
                     venue.fault_at = venue.wire.len();
                     venue.fault_is_refusal = true;
@@ -76,23 +93,19 @@ impl Venue {
                 if random.one_in(8) {
                     text += &" padding".repeat(random.index(100));
                 }
-                if random.one_in(5) {
-                    self.fragmented(random, text.as_bytes());
-                } else {
-                    self.frame(0x81, text.as_bytes());
-                }
+                self.message(random, 0x81, text.as_bytes());
                 self.lawful.push((self.wire.len(), route, *number));
             }
             55..65 => self.frame(0x89, &vec![b'p'; random.index(126)]),
             65..70 => self.frame(0x8A, &random.below(9).to_be_bytes()),
-            70..75 => self.frame(0x81, b"ping"),
-            75..80 => self.frame(0x81, b"9 1"),
-            80..85 => self.frame(0x81, b""),
-            85..90 => self.frame(0x82, b"\x00\xff"),
+            70..75 => self.message(random, 0x81, b"ping"),
+            75..80 => self.message(random, 0x81, b"9 1"),
+            80..85 => self.message(random, 0x81, b""),
+            85..90 => self.message(random, 0x82, b"\x00\xff"),
             90..96 => {}
             _ => {
                 self.fault_at = self.wire.len();
-                match random.below(9) {
+                match random.below(if self.deflating.is_some() { 13 } else { 9 }) {
                     0 => self.wire.extend_from_slice(&[0x81, 0x83, 0, 0, 0, 0, b'0', b' ', b'1']),
                     1 => self.frame(0xC1, b"0 1"),
                     2 => self.frame(0x83, b"0 1"),
@@ -101,6 +114,10 @@ impl Venue {
                     5 => self.frame(0x09, b"?"),
                     6 => self.frame(0x81, &vec![b'0'; 1 + usize::try_from(MAX_MESSAGE_BYTES).expect("it is small")]),
                     7 => self.wire.extend_from_slice(&[0x81, 127, 0x7F, 0, 0, 0, 0, 0, 0, 0]),
+                    9 => self.message_compressed(random, 0xC1, b"0 1\xff"),
+                    10 => self.message_compressed(random, 0xC1, &[b'0'; 100_000]),
+                    11 => self.frame(0xC1, &[0xFF; 9]),
+                    12 => self.frame(0xC9, b"a ping"),
                     _ => {
                         let code: u16 = [1000, 1001, 1008, 1012, 1013, 4001][random.index(6)];
                         self.frame(0x88, &code.to_be_bytes());
@@ -110,8 +127,25 @@ impl Venue {
         }
     }
 
-    fn fragmented(&mut self, random: &mut Random, mut rest: &[u8]) {
-        let mut first = 0x01;
+    /// Whole or in fragments, compressed or not.
+    fn message(&mut self, random: &mut Random, first: u8, payload: &[u8]) {
+        if self.deflating.is_some() && !random.one_in(4) {
+            self.message_compressed(random, first | 0x40, payload);
+        } else if random.one_in(5) {
+            self.fragmented(random, first, payload);
+        } else {
+            self.frame(first, payload);
+        }
+    }
+
+    fn message_compressed(&mut self, random: &mut Random, first: u8, payload: &[u8]) {
+        let Some(deflating) = &mut self.deflating else { return };
+        let deflated = deflating.deflated(payload);
+        if random.one_in(5) { self.fragmented(random, first, &deflated) } else { self.frame(first, &deflated) }
+    }
+
+    fn fragmented(&mut self, random: &mut Random, whole: u8, mut rest: &[u8]) {
+        let mut first = whole & !0x80;
         while random.one_in(2) && !rest.is_empty() {
             let cut = random.index(rest.len());
             self.frame(first, &rest[..cut]);
@@ -133,5 +167,32 @@ impl Venue {
             }
         }
         self.wire.extend_from_slice(payload);
+    }
+}
+
+impl Deflating {
+    /// Accepts, behind the other headers.
+    fn agree(random: &mut Random, acceptance: &mut Vec<u8>) -> Self {
+        let keeps_window = random.one_in(2);
+        let parameter = if keeps_window { "" } else { "; server_no_context_takeover" };
+        acceptance.truncate(acceptance.len() - 2);
+        let answer = format!("Sec-WebSocket-Extensions: permessage-deflate{parameter}\r\n\r\n");
+        acceptance.extend_from_slice(answer.as_bytes());
+        Self { stream: Compress::new(flate2::Compression::fast(), false), keeps_window }
+    }
+
+    fn deflated(&mut self, payload: &[u8]) -> Vec<u8> {
+        if payload.is_empty() {
+            // RFC 7692, section 7.2.3.6.
+            return vec![0];
+        }
+        let mut deflated = Vec::with_capacity(payload.len() / 8 * 9 + 100);
+        self.stream.compress_vec(payload, &mut deflated, FlushCompress::Sync).expect("there is room");
+        if !self.keeps_window {
+            self.stream.reset();
+        }
+        // RFC 7692, section 7.2.1.
+        deflated.truncate(deflated.len() - 4);
+        deflated
     }
 }
