@@ -8,6 +8,16 @@ pub fn receive(bytes: &[u8]) {
     crate::transport::compare_fuzzed(bytes);
 }
 
+/// The receive path with compression agreed, against a naive walk that puts each compressed message before tungstenite as the frame that
+/// it would have been.
+///
+/// # Panics
+/// Where they differ.
+#[cfg(feature = "deflate")]
+pub fn inflate(bytes: &[u8]) {
+    crate::transport::compare_inflated_fuzzed(bytes);
+}
+
 /// The judgement of an answer to the upgrade, whole and cut.
 ///
 /// # Panics
@@ -27,6 +37,11 @@ mod tests {
     #[test]
     fn the_corpus_of_the_receive_path() {
         corpus::run("receive", super::receive);
+    }
+
+    #[test]
+    fn the_corpus_of_compressed_messages() {
+        corpus::run("inflate", super::inflate);
     }
 
     #[test]

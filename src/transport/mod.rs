@@ -43,3 +43,5 @@ pub(crate) use write_buffer::WriteBuffer;
 pub(crate) use upgrade::tests_answers::judge_fuzzed;
 #[cfg(any(test, fuzzing))]
 pub(crate) use websocket::tests_reference::compare_fuzzed;
+#[cfg(all(any(test, fuzzing), feature = "deflate"))]
+pub(crate) use websocket::tests_reference::compare_inflated_fuzzed;

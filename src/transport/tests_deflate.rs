@@ -4,7 +4,7 @@ use flate2::{Compress, FlushCompress};
 
 use super::super::deflate::Compression;
 use super::tests::frame;
-use super::tests_reference::unmasked;
+use super::tests_reference::{compare_inflated, unmasked};
 use super::*;
 use crate::tests_random::Random;
 
@@ -104,6 +104,70 @@ fn random_messages_compressed_or_not_whole_or_in_fragments_come_out_as_they_went
         assert!(session.seen == expected, "seed {seed}");
         assert!(session.input.is_empty());
     }
+}
+
+/// A few messages, nearly all lawful, and the pieces that they come in.
+fn stream(random: &mut Random, keeps_window: bool) -> Vec<u8> {
+    let mut venue = Venue::new(keeps_window);
+    let mut stream = Vec::new();
+    for _ in 0..random.below(12) {
+        let length = if random.one_in(10) { random.below(2_000) } else { random.below(50) };
+        let alphabet = if random.one_in(4) { 256 } else { 3 };
+        let payload: Vec<u8> = (0..=length).map(|_| b'a'.wrapping_add(random.below(alphabet) as u8)).collect();
+        let opcode = 1 + u8::from(random.one_in(3));
+        let compressed = !random.one_in(4);
+        let wire = if compressed { venue.deflated(&payload) } else { payload };
+        let mut first = opcode | if compressed { 0x40 } else { 0 };
+        let mut rest = wire.as_slice();
+        while random.one_in(3) {
+            let (part, behind) = rest.split_at(random.index(rest.len() + 1));
+            stream.extend(frame(first, part));
+            if random.one_in(3) {
+                stream.extend(frame(0x89, "between"));
+            }
+            (first, rest) = (0, behind);
+        }
+        stream.extend(frame(0x80 | first, rest));
+    }
+    for _ in 0..random.below(3) * u64::from(!stream.is_empty()) {
+        let at = random.index(stream.len());
+        match random.below(4) {
+            0 => stream[at] ^= 1 << random.below(8),
+            1 => stream[at] = random.below(256) as u8,
+            2 => stream.insert(at, random.below(256) as u8),
+            _ => stream.truncate(at.max(1)),
+        }
+    }
+    stream
+}
+
+fn walk(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let mut random = Random(seed);
+        let keeps_window = random.one_in(2);
+        let stream = stream(&mut random, keeps_window);
+        let limit = [60, 1_000, 1 << 20][random.index(3)];
+        let longest = [1, 3, 20, 500, 100_000][random.index(5)].max(stream.len() / 300);
+        let (mut pieces, mut rest) = (Vec::new(), stream.as_slice());
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at((1 + random.index(longest)).min(rest.len()));
+            pieces.push(piece);
+            rest = behind;
+        }
+        compare_inflated(&stream, &pieces, limit, keeps_window, seed);
+    }
+}
+
+#[test]
+fn random_streams_read_as_a_naive_walk_and_tungstenite_read_them() {
+    walk(0..3_000);
+}
+
+/// Run in release: `cargo test --release --lib -- --ignored random_streams`.
+#[test]
+#[ignore = "a million streams: for release builds"]
+fn a_million_random_streams_read_as_a_naive_walk_and_tungstenite_read_them() {
+    walk(3_000..1_003_000);
 }
 
 #[test]

@@ -23,8 +23,8 @@ struct Outcome {
     verdict: Verdict,
 }
 
-fn ours(pieces: &[&[u8]], limit: u64) -> Outcome {
-    let mut socket = WebSocket::new(Limits { max_message_bytes: limit, ..Limits::default() }, None);
+fn ours(pieces: &[&[u8]], limit: u64, compression: Option<&Agreed>) -> Outcome {
+    let mut socket = WebSocket::new(Limits { max_message_bytes: limit, ..Limits::default() }, compression);
     let (mut out, mut kept, mut delivered) = (WriteBuffer::default(), Vec::new(), Vec::new());
     let mut verdict = Verdict::Open;
     for piece in pieces {
@@ -34,9 +34,10 @@ fn ours(pieces: &[&[u8]], limit: u64) -> Outcome {
         input.append(piece);
         let answer = socket.read(&mut input, &mut out, |incoming, _, _| {
             delivered.push(match incoming {
-                Incoming::Inflated(..) => panic!("nothing was compressed"),
-                Incoming::Message(WsMessage::Text(text)) => (1, text.as_bytes().to_vec()),
-                Incoming::Message(WsMessage::Binary(bytes)) => (2, bytes.to_vec()),
+                Incoming::Message(message) | Incoming::Inflated(message, _) => match message {
+                    WsMessage::Text(text) => (1, text.as_bytes().to_vec()),
+                    WsMessage::Binary(bytes) => (2, bytes.to_vec()),
+                },
                 Incoming::Ping => (9, Vec::new()),
                 Incoming::Pong(bytes) => (10, bytes.to_vec()),
             });
@@ -131,30 +132,11 @@ fn first_fault(stream: &[u8], limit: u64) -> Option<(usize, Verdict)> {
         if broken {
             return Some((at, Verdict::Protocol));
         }
-        let (head, len) = match second? {
-            short @ 0..=125 => (2, Some(u64::from(short))),
-            long => {
-                let width = if long == 126 { 2 } else { 8 };
-                let seen = &rest[2..rest.len().min(2 + width)];
-                let bound = |fill: u8| {
-                    let byte = |index: usize| seen.get(index).copied().unwrap_or(fill);
-                    (0..width).fold(0u64, |sum, index| sum << 8 | u64::from(byte(index)))
-                };
-                if !seen.is_empty() && (bound(0) >> 63 != 0 || bound(255) < [126, 65_536][width / 8]) {
-                    return Some((at, Verdict::Protocol));
-                }
-                let held = open.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
-                if bound(0).saturating_add(held) > limit {
-                    return Some((at, Verdict::TooLarge));
-                }
-                (2 + width, (seen.len() == width).then(|| bound(0)))
-            }
-        };
-        let len = len?;
         let held = open.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
-        if !control && len + held > limit {
-            return Some((at, Verdict::TooLarge));
-        }
+        let (head, len) = match length_of(rest, if control { 0 } else { held }, limit.max(125 * u64::from(control))) {
+            Ok(length) => length?,
+            Err(verdict) => return Some((at, verdict)),
+        };
         let end = rest.len().min(head + len as usize);
         if !control {
             let text = opcode == 1 || open.as_ref().is_some_and(|(text, _)| *text);
@@ -181,9 +163,37 @@ fn first_fault(stream: &[u8], limit: u64) -> Option<(usize, Verdict)> {
     }
 }
 
+/// How long the header at the front is, and the payload behind it; `None` where that is still to come, and lawful so far.
+fn length_of(frame: &[u8], held: u64, limit: u64) -> Result<Option<(usize, u64)>, Verdict> {
+    let width = match frame.get(1) {
+        None => return Ok(None),
+        Some(126) => 2,
+        Some(127) => 8,
+        Some(short) if u64::from(*short) + held > limit => return Err(Verdict::TooLarge),
+        Some(short) => return Ok(Some((2, u64::from(*short)))),
+    };
+    let seen = &frame[2..frame.len().min(2 + width)];
+    let bound = |fill: u8| {
+        let byte = |index: usize| seen.get(index).copied().unwrap_or(fill);
+        (0..width).fold(0u64, |sum, index| sum << 8 | u64::from(byte(index)))
+    };
+    if !seen.is_empty() && (bound(0) >> 63 != 0 || bound(255) < [126, 65_536][width / 8]) {
+        return Err(Verdict::Protocol);
+    }
+    if bound(0).saturating_add(held) > limit {
+        return Err(Verdict::TooLarge);
+    }
+    Ok((seen.len() == width).then(|| (2 + width, bound(0))))
+}
+
 pub(super) fn compare(stream: &[u8], pieces: &[&[u8]], limit: u64, seed: impl Debug) {
-    let ours = ours(pieces, limit);
-    let expected = match first_fault(stream, limit) {
+    let ours = ours(pieces, limit, None);
+    let expected = expected(stream, limit);
+    assert!(ours == expected, "seed {seed:?}\nstream {stream:02x?}\n{ours:?}\n{expected:?}");
+}
+
+fn expected(stream: &[u8], limit: u64) -> Outcome {
+    match first_fault(stream, limit) {
         None => reference(stream, limit, None),
         Some((at, verdict)) => {
             let mut expected = reference(&stream[..at], limit, Some(verdict.clone()));
@@ -193,8 +203,7 @@ pub(super) fn compare(stream: &[u8], pieces: &[&[u8]], limit: u64, seed: impl De
             }
             expected
         }
-    };
-    assert!(ours == expected, "seed {seed:?}\nstream {stream:02x?}\n{ours:?}\n{expected:?}");
+    }
 }
 
 /// The frames that we wrote, as first byte and payload; each must be masked and whole.
@@ -235,3 +244,156 @@ pub(in crate::transport) fn pieces<'a>(mut stream: &'a [u8], cuts: &[u8]) -> Vec
     pieces.push(stream);
     pieces
 }
+
+/// Compressed messages, by a walk without cleverness: each is put before tungstenite as the frame that it would have been.
+#[cfg(feature = "deflate")]
+mod inflating {
+    use flate2::{Decompress, FlushDecompress, Status};
+
+    use super::*;
+    use crate::transport::Compression;
+
+    /// A stream and its cuts, from bytes that a fuzzer makes: limit and windows, number of cuts, their lengths, and the stream.
+    pub(crate) fn compare_fuzzed(bytes: &[u8]) {
+        let [ways, cuts, rest @ ..] = bytes else { return };
+        let limit = [60, 1_000, 1 << 20][usize::from(ways % 3)];
+        let keeps_window = ways & 0x80 == 0;
+        let (cuts, stream) = rest.split_at(rest.len().min(usize::from(cuts % 8)));
+        compare(stream, &pieces(stream, cuts), limit, keeps_window, "of a fuzzer");
+    }
+
+    pub(in crate::transport) fn compare(
+        stream: &[u8],
+        pieces: &[&[u8]],
+        limit: u64,
+        keeps_window: bool,
+        seed: impl Debug,
+    ) {
+        let answer = if keeps_window { "permessage-deflate" } else { "permessage-deflate; server_no_context_takeover" };
+        let agreed = Compression::deflate().judge(answer).expect("a lawful answer");
+        let ours = ours(pieces, limit, Some(&agreed));
+        let (plain, fault) = translated(stream, limit, keeps_window);
+        let expected = match fault {
+            Some(verdict) if first_fault(&plain, limit).is_none() => {
+                let mut expected = reference(&plain, limit, Some(verdict.clone()));
+                if expected.verdict == Verdict::Open {
+                    expected.verdict = verdict;
+                }
+                expected
+            }
+            _ => expected(&plain, limit),
+        };
+        assert!(ours == expected, "seed {seed:?}\nstream {stream:02x?}\n{ours:?}\n{expected:?}");
+    }
+
+    /// The stream without compression, up to the first fault that is one of compression.
+    fn translated(stream: &[u8], limit: u64, keeps_window: bool) -> (Vec<u8>, Option<Verdict>) {
+        // RFC 1951, section 3.2.6: nine bits a byte at most; and some for the blocks.
+        let most = limit + limit / 8 + 1024;
+        let (mut plain, mut rest) = (Vec::new(), stream);
+        let mut inflater = Decompress::new(false);
+        // Opcode, bytes so far, and what they were before inflating; of a message that is not compressed, nothing.
+        let mut open: Option<Option<(u8, Vec<u8>, u64)>> = None;
+        while let &[first, ..] = rest {
+            let is_control = first & 8 != 0;
+            if !is_control && first & 15 != 0 && matches!(open, Some(Some(_))) {
+                // Where the fragments would be that are not put before tungstenite.
+                return (plain, Some(Verdict::Protocol));
+            }
+            let starts = !is_control && matches!(first & 15, 1 | 2) && open.is_none();
+            let is_compressed = if starts {
+                first & 0x40 != 0
+            } else {
+                !is_control && first & 15 == 0 && first & 0x40 == 0 && matches!(open, Some(Some(_)))
+            };
+            if !is_compressed {
+                let limit = limit.max(125);
+                let Ok(Some((head, len))) = length_of(rest, 0, limit) else { break };
+                let Some(end) = usize::try_from(len).ok().map(|len| head + len).filter(|end| *end <= rest.len()) else {
+                    break;
+                };
+                if first & 0x70 != 0 || rest[1] & 0x80 != 0 {
+                    break;
+                }
+                plain.extend_from_slice(&rest[..end]);
+                if !is_control {
+                    open = (first & 0x80 == 0).then_some(None);
+                }
+                rest = &rest[end..];
+                continue;
+            }
+            if first & 0x30 != 0 || rest.get(1).is_some_and(|second| second & 0x80 != 0) {
+                return (plain, Some(Verdict::Protocol));
+            }
+            let (opcode, mut message, held) = open.take().flatten().unwrap_or((first & 15, Vec::new(), 0));
+            let (head, len) = match length_of(rest, held, most) {
+                Ok(Some(length)) => length,
+                Ok(None) => return (plain, None),
+                Err(verdict) => return (plain, Some(verdict)),
+            };
+            let end = head + len as usize;
+            let Some(payload) = rest.get(head..end) else { return (plain, None) };
+            let is_final = first & 0x80 != 0;
+            let tail: &[u8] = if is_final { &[0, 0, 0xFF, 0xFF] } else { &[] };
+            for piece in [payload, tail] {
+                if let Err(verdict) = inflate(&mut inflater, piece, &mut message, limit as usize) {
+                    return (plain, Some(verdict));
+                }
+            }
+            if !is_final {
+                open = Some(Some((opcode, message, held + len)));
+            } else {
+                if !keeps_window {
+                    inflater.reset(false);
+                }
+                if opcode == 1 && std::str::from_utf8(&message).is_err() {
+                    return (plain, Some(Verdict::Utf8));
+                }
+                append(&mut plain, 0x80 | opcode, &message);
+            }
+            rest = &rest[end..];
+        }
+        plain.extend_from_slice(rest);
+        (plain, None)
+    }
+
+    fn inflate(stream: &mut Decompress, mut piece: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Verdict> {
+        let mut room = vec![0; limit + 1];
+        loop {
+            let (taken, given) = (stream.total_in(), stream.total_out());
+            let status = stream.decompress(piece, &mut room[..limit + 1 - out.len()], FlushDecompress::None);
+            let (taken, given) = ((stream.total_in() - taken) as usize, (stream.total_out() - given) as usize);
+            out.extend_from_slice(&room[..given]);
+            piece = &piece[taken..];
+            match status {
+                _ if out.len() > limit => return Err(Verdict::TooLarge),
+                Err(_) => return Err(Verdict::Protocol),
+                Ok(Status::StreamEnd) => stream.reset(false),
+                Ok(_) if piece.is_empty() => return Ok(()),
+                Ok(_) if taken + given == 0 => return Err(Verdict::Protocol),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn append(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+        out.push(first);
+        match payload.len() {
+            length @ 0..=125 => out.push(length as u8),
+            length @ 126..=0xFFFF => {
+                out.push(126);
+                out.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                out.push(127);
+                out.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        out.extend_from_slice(payload);
+    }
+}
+
+#[cfg(feature = "deflate")]
+pub(in crate::transport) use inflating::compare as compare_inflated;
+#[cfg(feature = "deflate")]
+pub(crate) use inflating::compare_fuzzed as compare_inflated_fuzzed;
