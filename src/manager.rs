@@ -39,7 +39,7 @@ impl ClientManager {
         Self { roof: Arc::new(Roof { shutdown_flag, halted_flag, clients: Mutex::default(), events: unbounded() }) }
     }
 
-    /// True while any client that holds this flag, or was added, should be live and is not. For
+    /// True while any client that holds this flag, or was added, should be live and is not, or has a stale route. For
     /// [`ClientBuilder::halted_flag`](crate::ClientBuilder::halted_flag), so that a client counts from its first dial on;
     /// one that was built without it counts from [`add_client`](Self::add_client) on.
     pub fn halted_flag(&self) -> Arc<AtomicBool> {
@@ -98,12 +98,12 @@ impl ClientManager {
         if sent.iter().any(|(_, outcome)| outcome.is_ok()) { Ok(sent) } else { Err(HyperSocketError::NotConnected) }
     }
 
-    /// Whether any client should be live and is not.
+    /// Whether any client should be live and is not, or has a stale route.
     pub fn is_halted(&self) -> bool {
         self.roof.halted_flag.load(Ordering::Acquire)
     }
 
-    /// The clients that should be live and are not, by name.
+    /// The clients that should be live and are not, by name; one that has only a stale route is not among them.
     pub fn get_disconnected_clients(&self) -> Vec<String> {
         let states = self.states().into_iter();
         states.filter(|(_, state)| state.is_down()).map(|(id, _)| id).collect()

@@ -300,8 +300,8 @@ impl Lifecycle {
     }
 }
 
-/// Nothing that a new dial could mend. A refused login is fatal only before the first live spell: later it may be the
-/// venue's own trouble, and a trading client must not give up on that.
+/// Nothing that a new dial could mend. 401 and 403 are fatal only before the first live spell: later they may be the venue's own
+/// trouble, and a trading client must not give up on that.
 fn is_fatal(reason: &DisconnectReason, ever_live: bool) -> bool {
     match reason {
         DisconnectReason::InvalidUrl(_) => true,

@@ -140,7 +140,8 @@ impl PipelineStats {
         }
         let Some(route) = self.unnumbered.get() else { return Ok(()) };
         Err(format!(
-            "route {route} has messages without a sequence, so nobody could tell which of them were handled already;              give them one in MessageRouter::sequence, or skip them"
+            "route {route} has messages without a sequence, so nobody could tell which of them were handled already; \
+             give them one in MessageRouter::sequence, or skip them"
         ))
     }
 

@@ -17,7 +17,7 @@
 //!
 //! A venue also has bad days, for testing your own strategy against them: a connection can be answered with an
 //! [`UpgradeFault`], a session can commit a [`SessionFault`], and a whole venue can speak TLS with a [`TlsFault`]. Each has an
-//! `ALL`, and says by its [`Verdict`] what a right client makes of it.
+//! `ALL`; the first two say by their [`Verdict`] what a right client makes of it, the last is always refused.
 //!
 //! ```no_run
 //! # use std::time::Duration;
