@@ -187,11 +187,19 @@ pub(crate) fn await_closed(client: &Client) {
     }
 }
 
+/// Says so where there was no session from beginning to end: nothing that was received is then no news of the venue.
+pub(crate) fn say_if_never_live(client: &Client) {
+    if client.epoch() == 0 {
+        status::say("there was no connection in all that time");
+    }
+}
+
 /// Shuts the client down: everything that had arrived is handled first.
 ///
 /// # Errors
 /// Where something is left, or where the client had given up by itself.
 pub(crate) fn end(client: &Client) -> Result<ShutdownReport> {
+    say_if_never_live(client);
     let report = client.shutdown_within(LAST_WORDS)?;
     if report.unhandled > 0 {
         return Err(format!("{} messages could not be given out within {LAST_WORDS:?}", report.unhandled).into());

@@ -36,6 +36,9 @@ impl Replay {
         let recording = load(&self.file)?;
         let (messages, times) = (recording.len(), recording.received_ns().map(<[u64]>::to_vec));
         if messages == 0 {
+            if !self.quiet {
+                status::say(&format!("{}: no messages", self.file.display()));
+            }
             return Ok(());
         }
         let running = Running::new(None)?;

@@ -1,6 +1,6 @@
 //! `simulate`: the simulator as a venue for any client.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,13 +62,16 @@ impl Simulate {
             Some(file) => {
                 let recording = load(file)?;
                 status::say(&format!("{}: {} messages", file.display(), recording.len()));
-                Venue::replay(recording).pace(self.speed)
+                Venue::replay(recording).pace(self.speed).replay_on_connect()
             }
         };
         let venue = if self.tls { venue.tls() } else { venue };
         let venue = if self.deflate { venue.deflate() } else { venue };
         let port = self.port;
-        let venue = venue.port(port).start().map_err(|error| format!("port {port}: {error}"))?;
+        let venue = venue.port(port).start().map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => error.to_string(),
+            _ => format!("port {port}: {error}"),
+        })?;
         if let Some(pem) = venue.root_certificate_pem() {
             let file = self.cert_out.clone().unwrap_or_else(|| PathBuf::from("hypersockets-simulator.pem"));
             std::fs::write(&file, pem).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -103,7 +106,6 @@ fn coins(text: &str) -> Result<Coins, String> {
         }
     };
     match &coins {
-        Coins::Count(0) => Err("at least one coin".to_owned()),
         Coins::Named(names) if names.is_empty() => Err("at least one coin".to_owned()),
         _ => Ok(coins),
     }
@@ -131,6 +133,9 @@ impl Speaks {
             Self::Hyperliquid => Venue::hyperliquid(named("")),
             Self::Binance => Venue::binance(named("USDT")),
             Self::Kraken => Venue::kraken(named("/USD")),
+            // A number that is no count, but its first market's.
+            Self::Lighter if matches!(coins, Coins::Count(0)) => Venue::lighter([0]),
+            _ if matches!(coins, Coins::Count(0)) => return Err("--coins: at least one coin".into()),
             Self::Lighter => Venue::lighter(match coins {
                 Coins::Count(count) => (0..*count as u32).collect::<Vec<_>>(),
                 Coins::Named(names) => {

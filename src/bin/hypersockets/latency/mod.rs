@@ -16,7 +16,7 @@ use hypersockets::{
 };
 
 use crate::Result;
-use crate::client::{Connection, LAST_WORDS, Running, await_closed, has_ended, say_event};
+use crate::client::{Connection, LAST_WORDS, Running, await_closed, has_ended, say_event, say_if_never_live};
 use screen::Screen;
 use tick::{Tick, Ticks};
 
@@ -117,6 +117,10 @@ impl Latency {
             Some(path) => Some(IntervalLog::new(BufWriter::new(File::create(path).map_err(at(path))?))),
             None => None,
         };
+        // Better now than behind an hour of measuring.
+        for path in self.html.iter().chain(&self.hgrm) {
+            File::create(path).map_err(at(path))?;
+        }
         let mut html = HtmlReport::new(format!("Latency of {}", source(&url)))
             .note("Idle", IdleStrategy::from(self.idle).to_string());
 
@@ -128,6 +132,7 @@ impl Latency {
             log.as_mut().map_or(Ok(()), |log| log.write(interval))
         };
         let before = self.watch(&clients, &running, &mut take)?;
+        clients.iter().for_each(say_if_never_live);
         let outcome = self.end(&clients, venue.as_ref())?;
         take(&outcome.latency.since(&before))?;
         engine.shutdown()?;
