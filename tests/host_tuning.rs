@@ -25,12 +25,14 @@ fn delivered() -> BTreeMap<String, String> {
     put("sys/devices/system/cpu/isolated", "");
     put("sys/devices/system/cpu/nohz_full", "(null)");
     put("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro quiet");
+    put("proc/irq/default_smp_affinity", "f");
     for (irq, list) in [(9, "0-3"), (40, "0"), (41, "1"), (42, "0-3")] {
         put(&format!("proc/irq/{irq}/smp_affinity_list"), list);
     }
     for (pid, comm) in [(1, "systemd"), (733, "irqbalance"), (900, "sshd")] {
         put(&format!("proc/{pid}/comm"), comm);
     }
+    put("sys/class/net/eth0/device/local_cpulist", "0-3");
     put("sys/class/net/eth0/queues/rx-0/rps_cpus", "0");
     put("sys/class/net/eth0/queues/rx-1/rps_cpus", "00000000,0000000c");
     for cpu in 0..4 {
@@ -66,6 +68,7 @@ fn tuned() -> BTreeMap<String, String> {
             "proc/cmdline",
             "BOOT_IMAGE=/vmlinuz isolcpus=managed_irq,domain,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0,1",
         ),
+        ("proc/irq/default_smp_affinity", "3"),
         ("proc/irq/9/smp_affinity_list", "0-1"),
         ("proc/irq/42/smp_affinity_list", "0-1"),
         ("proc/733/comm", "chronyd"),
@@ -102,6 +105,22 @@ fn cloud() -> BTreeMap<String, String> {
             .any(|part| path.contains(part))
     });
     files.insert("sys/devices/system/clocksource/clocksource0/current_clocksource".to_owned(), "xen\n".to_owned());
+    files
+}
+
+/// Two sockets of four cores without siblings. Cores 2 and 3 are isolated, and the program is to run on 3 and 6; the card is on the
+/// first node, and core 6 on the second. Core 7 is offline.
+fn two_sockets() -> BTreeMap<String, String> {
+    let mut files = tuned();
+    let mut put = |path: &str, text: &str| drop(files.insert(path.to_owned(), format!("{text}\n")));
+    put("sys/devices/system/cpu/online", "0-6");
+    put("sys/devices/system/cpu/nohz_full", "2-6");
+    put("proc/cmdline", r"initrd=\EFI\nixos\cold isolcpus=domain,2-3 nohz_full=2-6 rcu_nocbs=2-N irqaffinity=0-1");
+    put("sys/class/net/eth0/device/local_cpulist", "0-3");
+    put("sys/devices/system/clocksource/clocksource0/current_clocksource", "hyperv_clocksource_tsc_page");
+    put("sys/devices/system/cpu/cpu6/topology/thread_siblings_list", "6");
+    put("sys/devices/system/cpu/cpu6/cpufreq/scaling_governor", "performance");
+    put("sys/devices/system/cpu/cpu7/online", "0");
     files
 }
 
@@ -142,6 +161,7 @@ fn hosts() -> Vec<Host> {
                 "nohz_full, core 1",
                 "rcu_nocbs, core 1",
                 "irq, core 1",
+                "irq_default, core 1",
                 "rps, core 1",
                 "smt, core 1",
                 "governor, core 1",
@@ -150,6 +170,19 @@ fn hosts() -> Vec<Host> {
             ],
         },
         Host { name: "cloud", cores: &[2], files: cloud(), wrong: &["clocksource"] },
+        Host {
+            name: "two sockets",
+            cores: &[3, 6, 7],
+            files: two_sockets(),
+            wrong: &[
+                "isolated, core 6",
+                "h nic_node, core 6",
+                "online, core 7",
+                "isolated, core 7",
+                "nohz_full, core 7",
+                "h nic_node, core 7",
+            ],
+        },
         Host { name: "worn", cores: &[2, 3], files: worn(), wrong: &["irq, core 3", "irqbalance", "governor, core 3"] },
     ]
 }
@@ -216,7 +249,7 @@ fn everything(root: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 #[test]
-fn on_five_hosts_both_find_what_is_wrong_and_nothing_else_in_the_same_words() {
+fn on_six_hosts_both_find_what_is_wrong_and_nothing_else_in_the_same_words() {
     for host in hosts() {
         let root = host.build("judged");
         let (doctor, check) = (host.doctor(&root), host.check(&root));
@@ -246,7 +279,7 @@ fn whatever_the_files_say_both_say_the_same() {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (dice >> 33) as usize % limit
     };
-    const TEXTS: [&str; 28] = [
+    const TEXTS: [&str; 34] = [
         "",
         "0",
         "1",
@@ -275,6 +308,12 @@ fn whatever_the_files_say_both_say_the_same() {
         "+5",
         "0x10",
         "2:",
+        r"initrd=\EFI\nixos\cold rcu_nocbs=2-N",
+        "-n",
+        "\u{1b}[31mred",
+        "caf\u{e9} and so many more words that they are more than is shown of a text",
+        "never\r",
+        "all",
     ];
     for tree in 0..25 {
         let mut files = worn();
@@ -292,6 +331,19 @@ fn whatever_the_files_say_both_say_the_same() {
             root.display()
         );
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_passed_over_by_both() {
+    let host = Host { name: "unreadable", cores: &[2], files: tuned(), wrong: &[] };
+    let root = host.build("unreadable");
+    let thp = root.join("sys/kernel/mm/transparent_hugepage/enabled");
+    fs::remove_file(&thp).expect("it is ours");
+    // It opens, and gives an error to whoever reads it, root too.
+    std::os::unix::fs::symlink("/proc/self/clear_refs", &thp).expect("a place of our own");
+    let said = text(&host.doctor(&root));
+    assert_eq!(said, text(&host.check(&root)));
+    assert!(said.contains("skip  thp: "), "{said}");
 }
 
 #[test]
@@ -385,6 +437,92 @@ fn an_earlier_way_back_is_not_written_over() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("only way back"));
     assert_eq!(everything(&root), before);
     assert_eq!(fs::read_to_string(&undo).expect("still there"), "# the only way back\n");
+}
+
+/// `apply.sh --apply` on one core.
+fn apply(root: &Path, undo: &Path, core: usize) -> Command {
+    let _ = fs::remove_file(undo);
+    let mut apply = script("apply.sh");
+    apply.arg("--apply").arg("--core").arg(core.to_string()).arg("--root").arg(root).arg("--undo").arg(undo);
+    apply
+}
+
+#[test]
+fn no_text_and_no_name_is_taken_for_an_order_on_the_way_there_or_back() {
+    let mut files = delivered();
+    let governor = "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor";
+    files.insert(governor.to_owned(), r"x'; echo \cold > stolen; '".to_owned() + "\n");
+    files.insert("proc/cmdline".to_owned(), "initrd=\\cold\n".to_owned());
+    files.insert("sys/class/net/it's $(touch stolen)/queues/rx-0/rps_cpus".to_owned(), "f\n".to_owned());
+    let host = Host { name: "it's quoted", cores: &[], files, wrong: &[] };
+    let root = host.build("quoted");
+    let before = everything(&root);
+    let undo = root.with_extension("undo.sh");
+    let said = text(&apply(&root, &undo, 1).current_dir(&root).output().expect("it can be started"));
+    // It stands behind the text with the backslash.
+    assert!(said.contains("wrote \"0\" to") && said.contains("  workqueues, core 1: "), "{said}");
+    assert_eq!(fs::read_to_string(root.join(governor)).expect("a text"), "performance\n");
+    let back = Command::new("sh").arg(&undo).current_dir(&root).output().expect("a script");
+    assert!(back.status.success() && text(&back).is_empty());
+    let after = everything(&root);
+    let changed = |path: &&PathBuf| before.get(*path) != after.get(*path);
+    // The file keeps the one word of it that was in force.
+    let thp = root.join("sys/kernel/mm/transparent_hugepage/enabled");
+    let tcp_rmem = root.join("proc/sys/net/ipv4/tcp_rmem");
+    assert_eq!(after.keys().filter(changed).collect::<Vec<_>>(), [&tcp_rmem, &thp]);
+}
+
+#[test]
+fn interrupts_are_kept_off_isolated_cores_that_were_not_named() {
+    let mut files = tuned();
+    files.insert("proc/irq/42/smp_affinity_list".to_owned(), "0-3\n".to_owned());
+    let host = Host { name: "another's", cores: &[], files, wrong: &[] };
+    let root = host.build("isolated");
+    let done = apply(&root, &root.with_extension("undo.sh"), 3).output().expect("it can be started");
+    assert!(text(&done).contains("wrote \"0,1\" to"));
+    assert_eq!(fs::read_to_string(root.join("proc/irq/42/smp_affinity_list")).expect("a text"), "0,1\n");
+}
+
+#[test]
+fn what_the_host_refuses_is_told_and_the_rest_is_done_and_led_back() {
+    if !Path::new("/proc/version").exists() {
+        println!("SKIPPED: this host has no file that refuses what is written");
+        return;
+    }
+    let host = Host { name: "refusing", cores: &[], files: delivered(), wrong: &[] };
+    let root = host.build("refusing");
+    let governor = root.join("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor");
+    fs::remove_file(&governor).expect("it is ours");
+    std::os::unix::fs::symlink("/proc/version", &governor).expect("a place of our own");
+    let undo = root.with_extension("undo.sh");
+    let output = apply(&root, &undo, 1).output().expect("it can be started");
+    let (said, refused) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(refused.starts_with("refused: ") && refused.lines().count() == 1, "{refused}");
+    assert!(said.contains("smp_affinity_list, which said \"0-3\""), "{said}");
+    let back = Command::new("sh").arg(&undo).output().expect("a script");
+    assert_eq!(back.status.code(), Some(1), "the way back says so too");
+    assert_eq!(fs::read_to_string(root.join("proc/irq/9/smp_affinity_list")).expect("a text"), "0-3\n");
+    assert_eq!(fs::read_to_string(root.join("proc/sys/vm/stat_interval")).expect("a text"), "1\n");
+}
+
+#[test]
+fn whoever_may_write_nothing_is_told_so_and_leaves_no_way_back_behind() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = Host { name: "read only", cores: &[], files: delivered(), wrong: &[] };
+    let root = host.build("read only");
+    for file in everything(&root).keys() {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o444)).expect("it is ours");
+    }
+    if fs::OpenOptions::new().append(true).open(root.join("proc/swaps")).is_ok() {
+        println!("SKIPPED: root may write all");
+        return;
+    }
+    let undo = root.with_extension("undo.sh");
+    let output = apply(&root, &undo, 1).output().expect("it can be started");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("run it as root"));
+    assert!(!undo.exists());
 }
 
 #[test]

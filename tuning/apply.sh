@@ -44,6 +44,16 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
+# Not echo, which takes a backslash in some file for an order.
+say() {
+    printf '%s\n' "$1"
+}
+
+# As one word of a shell, whatever is in it.
+quoted() {
+    say "$1" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/'/"
+}
+
 set --
 for core in $cores; do
     set -- "$@" --core "$core"
@@ -53,54 +63,63 @@ code=0
 findings=$(sh "$here/check.sh" --porcelain --root "$root" "$@") || code=$?
 [ "$code" -le 1 ] || exit "$code"
 
-# All cpus that are online but those that were named, as a list.
-housekeeping() {
-    awk -v cores="$cores" '
-        BEGIN { count = split(cores, named, " "); for (i = 1; i <= count; i++) taken[named[i] + 0] = 1 }
-        {
-            parts = split($0, ranges, ",")
+# All cpus that are online but those that were named and those that are isolated, which may be another program's, as a list.
+housekeeping=
+if [ -n "$cores" ]; then
+    cpus=$root/sys/devices/system/cpu
+    housekeeping=$(awk -v taken="$(say "$cores" | tr ' ' ','),$(cat "$cpus/isolated" 2>/dev/null)" '
+        function take(list, is_online,    parts, ranges, ends, bounds, i, cpu) {
+            parts = split(list, ranges, ",")
             for (i = 1; i <= parts; i++) {
+                if (ranges[i] !~ /^[0-9]+(-[0-9]+)?$/) continue
                 ends = split(ranges[i], bounds, "-")
-                last = ends > 1 ? bounds[2] : bounds[1]
-                for (cpu = bounds[1] + 0; cpu <= last + 0; cpu++)
-                    if (!(cpu in taken)) list = list (list == "" ? "" : ",") cpu
+                for (cpu = bounds[1] + 0; cpu <= bounds[ends] + 0; cpu++)
+                    if (!is_online) is_taken[cpu] = 1
+                    else if (!(cpu in is_taken)) free = free (free == "" ? "" : ",") cpu
             }
         }
-        END { print list }' "$root/sys/devices/system/cpu/online"
-}
+        BEGIN { take(taken, 0) }
+        { take($0, 1) }
+        END { print free }' "$cpus/online")
+    if [ -z "$housekeeping" ]; then
+        echo "error: all cores are named or isolated, and none is left for the host's own work" >&2
+        exit 2
+    fi
+fi
 
 # What each finding comes to: "write FILE OLD NEW", or "hand NAME MEND".
 plan=$(
-    echo "$findings" | while IFS=$US read -r id core file value set mend; do
+    say "$findings" | while IFS=$US read -r id core file value set mend; do
         [ -n "$id" ] || continue
         # Of "always [madvise] never" the word that is in force.
         case $value in
-        *"["*"]"*) value=$(echo "$value" | sed 's/.*\[\(.*\)\].*/\1/') ;;
+        *"["*"]"*) value=$(say "$value" | sed 's/.*\[\(.*\)\].*/\1/') ;;
         esac
         case $set in
-        "") echo "hand$US$id${core:+, core $core}$US$mend" ;;
-        housekeeping) echo "write$US$file$US$value$US$(housekeeping)" ;;
-        disable) echo "write$US${file%/*}/disable${US}0${US}1" ;;
-        *) echo "write$US$file$US$value$US$set" ;;
+        "") say "hand$US$id${core:+, core $core}$US$mend" ;;
+        housekeeping) say "write$US$file$US$value$US$housekeeping" ;;
+        disable) say "write$US${file%/*}/disable${US}0${US}1" ;;
+        *) say "write$US$file$US$value$US$set" ;;
         esac
     done | sort -u
 )
 
-writes=$(echo "$plan" | grep "^write$US" || true)
-hands=$(echo "$plan" | grep "^hand$US" || true)
+writes=$(say "$plan" | grep "^write$US" || true)
+hands=$(say "$plan" | grep "^hand$US" || true)
 
-# With every core named there is nobody left to do the rest.
-if [ -n "$cores" ] && [ -z "$(housekeeping)" ]; then
-    echo "error: all cores were named, and none is left for the host's own work" >&2
-    exit 2
-fi
+# Whether there is a file among those of the plan that may be written.
+may_write() {
+    say "$writes" | while IFS=$US read -r _ file _; do
+        [ ! -w "$file" ] || echo yes
+    done | grep -q yes
+}
 
 refused=0
 if [ -z "$writes" ]; then
     echo "nothing to change"
 elif [ -z "$apply" ]; then
-    echo "$writes" | while IFS=$US read -r _ file old new; do
-        echo "would write \"$new\" to $file, which says \"$old\""
+    say "$writes" | while IFS=$US read -r _ file old new; do
+        say "would write \"$new\" to $file, which says \"$old\""
     done
     echo "nothing was changed: --apply does it, and writes $undo first"
 else
@@ -108,20 +127,30 @@ else
         echo "error: $undo is there already, and may be the only way back from an earlier run: run it, or name another by --undo" >&2
         exit 2
     fi
-    {
-        echo "#!/bin/sh"
-        echo "# Puts back what apply.sh changed."
-        echo "$writes" | while IFS=$US read -r _ file old _; do
-            echo "echo '$old' > '$file'"
-        done
-    } >"$undo"
+    if ! may_write; then
+        echo "error: none of the files may be written: run it as root, on the host itself" >&2
+        exit 1
+    fi
+    # Noclobber: nobody's file is written over, and no link followed, that came since.
+    (
+        set -C
+        {
+            echo "#!/bin/sh"
+            echo "# Puts back what apply.sh changed. Exit code: 0 done, 1 the host refused something."
+            echo "code=0"
+            say "$writes" | while IFS=$US read -r _ file old _; do
+                say "printf '%s\\n' $(quoted "$old") >$(quoted "$file") || code=1"
+            done
+            echo "exit \$code"
+        } >"$undo"
+    )
     sync "$undo" 2>/dev/null || sync
-    echo "the way back: sh $undo"
+    say "the way back: sh $(quoted "$undo")"
     while IFS=$US read -r _ file old new; do
-        if (echo "$new" >"$file") 2>/dev/null; then
-            echo "wrote \"$new\" to $file, which said \"$old\""
+        if (say "$new" >"$file") 2>/dev/null; then
+            say "wrote \"$new\" to $file, which said \"$old\""
         else
-            echo "refused: $file still says \"$old\"" >&2
+            say "refused: $file still says \"$old\"" >&2
             refused=1
         fi
     done <<END
@@ -131,8 +160,8 @@ fi
 
 if [ -n "$hands" ]; then
     echo "by hand:"
-    echo "$hands" | while IFS=$US read -r _ name mend; do
-        echo "  $name: $mend"
+    say "$hands" | while IFS=$US read -r _ name mend; do
+        say "  $name: $mend"
     done
 fi
 exit "$refused"

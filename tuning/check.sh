@@ -55,31 +55,48 @@ for core in $cores; do
     fi
 done
 
-# The text of a file on one line: spaces for what is between its words.
+# Not echo, which takes a backslash in some file for an order.
+say() {
+    printf '%s\n' "$1"
+}
+
+# The text of a file on one line: spaces for what is between its words, and a question mark for each byte that a terminal might take
+# for an order, or that is no ASCII. It fails where the file cannot be read. Only within $( ): it changes how words are split.
 content() {
-    tr '\n\t\0' '   ' <"$1" 2>/dev/null | sed 's/  */ /g; s/^ //; s/ $//'
+    # tr repeats its last character as often as it needs to.
+    text=$(tr '\000\t\n\001-\010\013-\037\177-\377' '   ?' <"$1") || return
+    # Not by sed: a large host has thousands of these files.
+    set -f
+    IFS=' '
+    # shellcheck disable=SC2086
+    set -- $text
+    say "$*"
 }
 
 # A long text by its beginning.
 shorten() {
-    echo "$1" | awk '{ if (length($0) > 60) print substr($0, 1, 60) "..."; else print }'
+    say "$1" | awk '{ if (length($0) > 60) print substr($0, 1, 60) "..."; else print }'
 }
 
-# list_has LIST N: a number of more than nine digits is none.
+# list_has LIST N: a number of more than nine digits is none; on the command line the kernel takes "all" too, and N for its last cpu.
 list_has() {
-    echo "$1" | tr ',' '\n' | awk -v n="$2" '
+    say "$1" | awk -F, -v n="$2" '
         function number(text) { return text ~ /^[0-9]+$/ && length(text) <= 9 }
         {
-            parts = split($0, ends, "-")
-            if (parts == 1 && number(ends[1]) && ends[1] + 0 == n) found = 1
-            if (parts == 2 && number(ends[1]) && number(ends[2]) && ends[1] + 0 <= n && n <= ends[2] + 0) found = 1
+            for (i = 1; i <= NF; i++) {
+                parts = split($i, ends, "-")
+                if (parts == 1) ends[2] = ends[1]
+                if (parts == 2 && ends[2] == "N") ends[2] = 999999999
+                if ($i == "all") found = 1
+                if (parts <= 2 && number(ends[1]) && number(ends[2]) && ends[1] + 0 <= n && n <= ends[2] + 0) found = 1
+            }
         }
         END { exit !found }'
 }
 
 # mask_has MASK N: each word has 32 bits, the last the lowest.
 mask_has() {
-    echo "$1" | awk -v n="$2" '{
+    say "$1" | awk -v n="$2" '{
         count = split($0, words, ",")
         word = words[count - int(n / 32)]
         if (word !~ /^[0-9a-fA-F]+$/ || length(word) > 8) exit 1
@@ -101,7 +118,7 @@ among() {
 
 # last_number TEXT: the last word, if it is a number; one of more than 18 digits is none.
 last_number() {
-    echo "$1" | awk '$NF ~ /^-?[0-9]+$/ && length($NF) <= 18 { print $NF }'
+    say "$1" | awk '$NF ~ /^-?[0-9]+$/ && length($NF) <= 18 { print $NF }'
 }
 
 # passes FILE RULE WANT CORE VALUE
@@ -114,12 +131,12 @@ passes() {
         [ -n "$number" ] || return 1
         if [ "$2" = at_least ]; then [ "$number" -ge "$3" ]; else [ "$number" -le "$3" ]; fi
         ;;
-    selected) among "$(echo "$5" | sed 's/.*\[\(.*\)\].*/\1/')" "$3" ;;
+    selected) among "$(say "$5" | sed 's/.*\[\(.*\)\].*/\1/')" "$3" ;;
     lists_core) list_has "$5" "$4" ;;
     omits_core) ! list_has "$5" "$4" ;;
     core_alone) [ "$5" = "$4" ] ;;
     mask_omits_core) ! mask_has "$5" "$4" ;;
-    parameter_lists_core) list_has "$(echo "$5" | tr ' ' '\n' | sed -n "s/^$3=//p")" "$4" ;;
+    parameter_lists_core) list_has "$(say "$5" | tr ' ' '\n' | sed -n "s/^$3=//p")" "$4" ;;
     lines_at_most) [ "$(wc -l <"$1")" -le "$3" ] ;;
     enabled_exit_at_most)
         number=$(last_number "$5")
@@ -155,7 +172,7 @@ judge() {
         if passes "$each" "$j_rule" "$j_want" "$j_core" "$value"; then continue; fi
         failed=$((failed + 1))
         [ -n "$first" ] || first="${each#"$root"} says \"$(shorten "$value")\""
-        [ -z "$porcelain" ] || echo "$j_id$US$j_core$US$each$US$value$US$j_set$US$1"
+        [ -z "$porcelain" ] || say "$j_id$US$j_core$US$each$US$value$US$j_set$US$1"
     done
     unset IFS
     if [ "$failed" -gt 0 ]; then
@@ -165,7 +182,7 @@ judge() {
         [ "$failed" -eq 1 ] || more=", and $((failed - 1)) more"
         word=FAIL
         [ "$j_level" = fail ] || word=hint
-        echo "$word  $j_name: $first$more; wanted: $j_wish"
+        say "$word  $j_name: $first$more; wanted: $j_wish"
         echo "      why:  $j_why"
         echo "      mend: $1"
         echo "      undo: $2"

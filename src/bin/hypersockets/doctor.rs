@@ -141,11 +141,10 @@ impl Check {
         let (mut seen, mut fails) = (0, Vec::new());
         for file in files(root, &pattern) {
             let Ok(bytes) = std::fs::read(&file) else { continue };
-            let text = String::from_utf8_lossy(&bytes).into_owned();
             seen += 1;
-            if !self.passes(&file, &text, core.unwrap_or_default()) {
+            if !self.passes(&file, &bytes, core.unwrap_or_default()) {
                 let name = file.strip_prefix(root).unwrap_or(&file);
-                fails.push((format!("/{}", name.display()), shorten(&on_one_line(&text))));
+                fails.push((format!("/{}", name.display()), shorten(&on_one_line(&bytes))));
             }
         }
         let others = fails.len().saturating_sub(1);
@@ -156,8 +155,8 @@ impl Check {
         }
     }
 
-    fn passes(&self, file: &Path, text: &str, core: usize) -> bool {
-        let value = on_one_line(text);
+    fn passes(&self, file: &Path, bytes: &[u8], core: usize) -> bool {
+        let value = on_one_line(bytes);
         let among = |word: &str| self.want.split('|').any(|wanted| wanted == word);
         let wanted = || self.want.parse::<i64>().unwrap_or_default();
         let last = || value.split(' ').next_back().and_then(last_number);
@@ -178,10 +177,10 @@ impl Check {
                 let lists_core = |list: &str| lists(list, core);
                 value.split(' ').filter_map(|word| word.strip_prefix(&self.want)?.strip_prefix('=')).any(lists_core)
             }
-            Rule::LinesAtMost => text.matches('\n').count() as i64 <= wanted(),
+            Rule::LinesAtMost => bytes.iter().filter(|byte| **byte == b'\n').count() as i64 <= wanted(),
             Rule::EnabledExitAtMost => {
                 let is_disabled =
-                    || std::fs::read_to_string(file.with_file_name("disable")).is_ok_and(|it| on_one_line(&it) == "1");
+                    || std::fs::read(file.with_file_name("disable")).is_ok_and(|it| on_one_line(&it) == "1");
                 last().is_some_and(|us| us <= wanted()) || is_disabled()
             }
         }
@@ -226,9 +225,16 @@ fn matches(place: &Path, part: &str) -> Vec<PathBuf> {
     shown.map(|entry| entry.path()).collect()
 }
 
-fn on_one_line(text: &str) -> String {
-    let words = text.split([' ', '\n', '\t', '\0']).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ")
+/// The text of a file on one line: spaces for what is between its words, and a question mark for each byte that a terminal might
+/// take for an order, or that is no ASCII.
+fn on_one_line(bytes: &[u8]) -> String {
+    let shown = |byte: &u8| match byte {
+        b' ' | b'\n' | b'\t' | b'\0' => ' ',
+        b'!'..=b'~' => char::from(*byte),
+        _ => '?',
+    };
+    let text: String = bytes.iter().map(shown).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A long text by its beginning.
@@ -249,17 +255,24 @@ fn last_number(word: &str) -> Option<i64> {
     is_number.then(|| word.parse().ok()).flatten()
 }
 
-/// Whether a list such as `2-5,8` has the core in it. Words that are none, as in `managed_irq,2-5`, are passed over.
+/// Whether a list such as `2-5,8` has the core in it. Words that are none, as in `managed_irq,2-5`, are passed over; on the
+/// command line the kernel takes `all` too, and `N` for its last cpu.
 fn lists(list: &str, core: usize) -> bool {
     let cpu = |text: &str| {
         let is_cpu = text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit());
-        is_cpu.then(|| text.parse::<usize>().ok()).flatten()
+        is_cpu.then(|| text.parse::<usize>().ok()).flatten().or_else(|| (text == "N").then_some(LAST_CPU))
     };
     list.split(',').any(|part| {
+        if part == "all" {
+            return true;
+        }
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         cpu(first).zip(cpu(last)).is_some_and(|(first, last)| (first..=last).contains(&core))
     })
 }
+
+/// Behind every cpu that there is.
+const LAST_CPU: usize = 999_999_999;
 
 /// Whether a mask such as `00000000,0000000c` has the bit of the core.
 fn mask_has(mask: &str, core: usize) -> bool {
@@ -286,6 +299,7 @@ mod tests {
     fn lists_and_masks_name_the_cores_that_they_name() {
         assert!(lists("2-5,8", 5) && lists("2-5,8", 8) && !lists("2-5,8", 6) && !lists("", 0) && !lists("(null)", 0));
         assert!(lists("managed_irq,domain,3", 3) && !lists("managed_irq,domain,3", 2));
+        assert!(lists("all", 7) && lists("2-N", 7) && !lists("2-N", 1) && !lists("N", 7) && !lists("2-", 2));
         assert!(mask_has("c", 2) && mask_has("00000000,0000000C", 3) && !mask_has("00000001,00000000", 0));
         assert!(mask_has("00000001,00000000", 32) && !mask_has("f", 32) && !mask_has("", 0));
     }
