@@ -362,12 +362,17 @@ fn on_this_host_both_say_the_same() {
 }
 
 #[test]
-fn a_core_that_the_host_does_not_have_is_refused_by_both() {
+fn a_core_or_a_folder_that_there_is_not_is_refused_by_both() {
     let host = Host { name: "no such core", cores: &[9], files: tuned(), wrong: &[] };
     let root = host.build("refused");
     for output in [host.doctor(&root), host.check(&root)] {
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains("no core 9"));
+    }
+    let host = Host { name: "no such folder", cores: &[], files: BTreeMap::new(), wrong: &[] };
+    for output in [host.doctor(&root.join("mistyped")), host.check(&root.join("mistyped"))] {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("is no folder"));
     }
 }
 

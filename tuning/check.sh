@@ -48,6 +48,10 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+if [ -n "$root" ] && [ ! -d "$root" ]; then
+    printf 'error: %s is no folder\n' "$root" >&2
+    exit 2
+fi
 for core in $cores; do
     if [ ! -d "$root/sys/devices/system/cpu/cpu$core" ]; then
         echo "error: this host has no core $core" >&2

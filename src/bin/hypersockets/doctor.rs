@@ -32,6 +32,10 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) fn run(&self) -> Result<ExitCode> {
+        if !self.root.is_dir() {
+            crate::status::say(&format!("error: {} is no folder", self.root.display()));
+            return Ok(ExitCode::from(2));
+        }
         for core in &self.cores {
             let place = self.root.join(format!("sys/devices/system/cpu/cpu{core}"));
             if !place.is_dir() {

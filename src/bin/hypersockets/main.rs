@@ -13,6 +13,7 @@ mod replay;
 mod simulate;
 mod status;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -66,6 +67,10 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
+        // Whoever read our output has seen enough.
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
         status::say(&format!("error: {error}"));
         ExitCode::FAILURE
     })
