@@ -393,7 +393,7 @@ mod inflating {
     }
 }
 
-#[cfg(feature = "deflate")]
+#[cfg(all(test, feature = "deflate"))]
 pub(in crate::transport) use inflating::compare as compare_inflated;
 #[cfg(feature = "deflate")]
 pub(crate) use inflating::compare_fuzzed as compare_inflated_fuzzed;
