@@ -311,7 +311,7 @@ fn whatever_the_files_say_both_say_the_same() {
         r"initrd=\EFI\nixos\cold rcu_nocbs=2-N",
         "-n",
         "\u{1b}[31mred",
-        "caf\u{e9} and so many more words that they are more than is shown of a text",
+        "price \u{e9} and so many more words that they are more than is shown of a text",
         "never\r",
         "all",
     ];

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Command::Simulate(simulate) => simulate.run().map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "hypersockets", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Arguments::command(), "hypersockets", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     };
