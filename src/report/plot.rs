@@ -9,11 +9,11 @@ use crate::metrics::{Latency, Trace};
 
 type Drawn = Result<String, Box<dyn Error>>;
 
-/// Okabe and Ito's colours, which most people can tell apart, and in print too.
+/// Okabe and Ito's colours, which most people can tell apart, and in print too; in place of their yellow, which is faint on white, a grey.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xB2),
     RGBColor(0xE6, 0x9F, 0x00),
-    RGBColor(0xF0, 0xE4, 0x42),
+    RGBColor(0x66, 0x66, 0x66),
     RGBColor(0x00, 0x9E, 0x73),
     RGBColor(0xCC, 0x79, 0xA7),
     RGBColor(0x56, 0xB4, 0xE9),
