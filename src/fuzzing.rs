@@ -27,7 +27,7 @@ pub fn upgrade(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "../fuzz/bodies/corpus.rs"]
+#[path = "../tests/fuzz/bodies/corpus.rs"]
 mod corpus;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The corpora of the fuzz targets that need only the public API, as ordinary tests; the others are run by `src/fuzzing.rs`.
 
-#[path = "../fuzz/bodies/core_plan.rs"]
+#[path = "fuzz/bodies/core_plan.rs"]
 mod core_plan;
-#[path = "../fuzz/bodies/corpus.rs"]
+#[path = "fuzz/bodies/corpus.rs"]
 mod corpus;
-#[path = "../fuzz/bodies/json_passive_ping.rs"]
+#[path = "fuzz/bodies/json_passive_ping.rs"]
 mod json_passive_ping;
-#[path = "../fuzz/bodies/recording.rs"]
+#[path = "fuzz/bodies/recording.rs"]
 mod recording;
 
 #[test]

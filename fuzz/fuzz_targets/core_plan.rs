@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../bodies/core_plan.rs"]
+#[path = "../../tests/fuzz/bodies/core_plan.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));

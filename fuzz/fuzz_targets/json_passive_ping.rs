@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../bodies/json_passive_ping.rs"]
+#[path = "../../tests/fuzz/bodies/json_passive_ping.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 pub(crate) fn run(target: &str, body: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let files: Vec<_> = fs::read_dir(&directory).expect("it lies beside the sources").collect();
     assert!(files.len() > 3, "{} is empty", directory.display());
     for file in files {
