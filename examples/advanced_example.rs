@@ -12,31 +12,32 @@ mod support {
     pub(crate) mod duration;
 }
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::Parser;
 use hmac::{Hmac, KeyInit, Mac};
 use hypersockets::simulator::{ApiKey, Venue};
 use hypersockets::{
-    AuthProvider, ConnectionEvent, CtrlC, Engine, FixedDelay, HeaderProvider, Headers, MessageHandler, MessageRouter,
-    Result, Subscription, SubscriptionReply, WsMessage,
+    AuthProvider, ConnectionEvent, Engine, FixedDelay, HeaderProvider, Headers, MessageHandler, MessageRouter, Result,
+    Subscription, SubscriptionReply, WsMessage,
 };
 use serde_json::{Value, json};
 use sha2::Sha256;
-use support::demo::{Demo, summary};
+use support::demo::{Run, run, summary};
 
 /// The private channels, with a route each.
 const CHANNELS: [&str; 3] = ["account", "orders", "positions"];
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
+fn main() -> ExitCode {
+    run("Everything at once: a signed login, headers, a heartbeat, routes and parser lanes", example)
+}
+
+fn example(run: &Run) -> Result<()> {
     let key = Key::from_environment();
-    let simulated = if demo.url.is_none() { Some(Arc::new(venue(&key)?)) } else { None };
-    let url = demo.url.clone().or(simulated.as_ref().map(|venue| venue.url())).unwrap_or_default();
+    let (url, simulated) = run.url_or(|| Ok(Arc::new(venue(&key)?)), |venue| venue.url())?;
     if let Some(venue) = &simulated {
         let venue = Arc::clone(venue);
         std::thread::spawn(move || hang_up_twice(&venue));
@@ -65,9 +66,9 @@ fn main() -> Result<()> {
         .heartbeat(Duration::from_secs(if simulated.is_some() { 1 } else { 20 }), WsMessage::text("ping"))
         .reconnect_strategy(FixedDelay::new(Duration::from_millis(200), None))
         .engine(&engine)
-        .shutdown_flag(ctrl_c.flag())
+        .shutdown_flag(run.flag())
         .build()?;
-    demo.wait(&ctrl_c);
+    run.wait(&client);
     summary(&client.shutdown()?);
     Ok(())
 }

@@ -10,12 +10,12 @@ mod support {
     pub(crate) mod duration;
 }
 
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use hypersockets::simulator::Venue;
-use hypersockets::{CtrlC, DisconnectReason, HyperSocketError, MessageRouter, Result, WsMessage};
-use support::demo::{Demo, summary};
+use hypersockets::{MessageRouter, Result, WsMessage};
+use support::demo::{Run, run, summary};
 
 /// Takes every text message as it is: one route for all.
 struct Lines;
@@ -31,15 +31,12 @@ impl MessageRouter for Lines {
     fn route_key(&self, _line: &String) {}
 }
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
-    let simulated = match demo.url {
-        Some(_) => None,
-        None => Some(Venue::hyperliquid(["BTC"]).rate_per_sec(5.0).start()?),
-    };
-    let url = demo.url.clone().or(simulated.as_ref().map(Venue::url)).unwrap_or_default();
+fn main() -> ExitCode {
+    run("The smallest useful client: subscribes, prints what comes, answers Ctrl-C with a report", example)
+}
 
+fn example(run: &Run) -> Result<()> {
+    let (url, _venue) = run.url_or(|| Ok(Venue::hyperliquid(["BTC"]).rate_per_sec(5.0).start()?), Venue::url)?;
     let client = hypersockets::builder()
         .url(url)
         .router(Lines, |routing| {
@@ -50,15 +47,10 @@ fn main() -> Result<()> {
         })
         .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
         .heartbeat(Duration::from_secs(30), WsMessage::text(r#"{"method":"ping"}"#))
-        .shutdown_flag(ctrl_c.flag())
-        .build();
-    let client = match client {
-        // Ctrl-C before the venue had answered: nothing has come, so there is nothing to report.
-        Err(HyperSocketError::Closed(DisconnectReason::Shutdown)) => return Ok(()),
-        client => client?,
-    };
+        .shutdown_flag(run.flag())
+        .build()?;
 
-    demo.wait(&ctrl_c);
+    run.wait(&client);
     summary(&client.shutdown()?);
     Ok(())
 }

@@ -13,11 +13,11 @@ mod support {
     pub(crate) mod script;
 }
 
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::Parser;
-use hypersockets::{CtrlC, FixedDelay, HeaderProvider, Headers, Result};
-use support::demo::{Demo, summary};
+use hypersockets::{FixedDelay, HeaderProvider, Headers, Result};
+use support::demo::{Run, run, summary};
 use support::lines::Lines;
 use support::script::Script;
 
@@ -36,11 +36,12 @@ impl HeaderProvider for KeyAndTime {
     }
 }
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
-    let simulated = if demo.url.is_none() { Some(venue()?) } else { None };
-    let url = demo.url.clone().or(simulated.as_ref().map(Script::url)).unwrap_or_default();
+fn main() -> ExitCode {
+    run("Headers for the upgrade request, made anew at every dial", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let (url, _venue) = run.url_or(venue, Script::url)?;
     let key = std::env::var("API_KEY").unwrap_or_else(|_| "demo-key".to_owned());
 
     let client = hypersockets::builder()
@@ -53,9 +54,9 @@ fn main() -> Result<()> {
         })
         .headers(KeyAndTime { key })
         .reconnect_strategy(FixedDelay::new(Duration::from_millis(100), None))
-        .shutdown_flag(ctrl_c.flag())
+        .shutdown_flag(run.flag())
         .build()?;
-    demo.wait(&ctrl_c);
+    run.wait(&client);
     summary(&client.shutdown()?);
     Ok(())
 }

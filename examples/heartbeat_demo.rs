@@ -13,19 +13,20 @@ mod support {
     pub(crate) mod script;
 }
 
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use hypersockets::{ClientEvent, ConnectionEvent, CtrlC, FixedDelay, Result, WsMessage};
-use support::demo::{Demo, summary};
+use hypersockets::{FixedDelay, Result, WsMessage};
+use support::demo::{Run, run, summary};
 use support::lines::Lines;
 use support::script::Script;
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
-    let simulated = if demo.url.is_none() { Some(venue()?) } else { None };
-    let url = demo.url.clone().or(simulated.as_ref().map(Script::url)).unwrap_or_default();
+fn main() -> ExitCode {
+    run("Keeping a connection up: a heartbeat, a pong deadline and a data-idle deadline", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let (url, simulated) = run.url_or(venue, Script::url)?;
     // A real venue is asked more rarely.
     let every = if simulated.is_some() { Duration::from_millis(500) } else { Duration::from_secs(30) };
 
@@ -42,19 +43,14 @@ fn main() -> Result<()> {
         // A ping frame each time, whose pong must come: `client.latency().round_trips` says how long they take.
         .ping(every, every * 4)
         // Pings and pongs of any kind are no data.
-        .data_idle_timeout(every * 4)
+        .data_idle_timeout(every * 2)
         .reconnect_strategy(FixedDelay::new(Duration::from_millis(200), None))
-        .shutdown_flag(ctrl_c.flag())
+        .shutdown_flag(run.flag())
         .build()?;
 
-    demo.wait(&ctrl_c);
+    run.wait(&client);
     let round_trips = client.latency().round_trips;
     let report = client.shutdown()?;
-    while let Some(event) = client.events().try_next() {
-        if let ClientEvent::Connection(ConnectionEvent::Lost { epoch, reason, .. }) = event {
-            println!("session {epoch} ended: {reason}");
-        }
-    }
     summary(&report);
     println!("{} pongs, p50 {:?}", round_trips.count(), Duration::from_nanos(round_trips.quantile_ns(0.5)));
     Ok(())

@@ -13,24 +13,23 @@ pub(crate) mod support {
 }
 
 use std::io::Write;
+use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use clap::Parser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use hypersockets::{
-    CtrlC, Gunzip, HyperSocketError, MessageRouter, Parsed, PassivePingDetector, Result, Scratch, WsMessage,
-};
+use hypersockets::{Gunzip, HyperSocketError, MessageRouter, Parsed, PassivePingDetector, Result, Scratch, WsMessage};
 use serde::Deserialize;
-use support::demo::{Demo, summary};
+use support::demo::{Run, run, summary};
 use support::script::Script;
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
-    let simulated = if demo.url.is_none() { Some(venue()?) } else { None };
-    let url = demo.url.clone().or(simulated.as_ref().map(Script::url)).unwrap_or_default();
+fn main() -> ExitCode {
+    run("A venue that sends everything as gzip in binary messages, its pings included", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let (url, _venue) = run.url_or(venue, Script::url)?;
     let client = hypersockets::builder()
         .url(url)
         .router(Depths, |routing| {
@@ -41,9 +40,9 @@ fn main() -> Result<()> {
         })
         .passive_ping(HtxPing::default())
         .subscription(r#"{"sub":"market.btcusdt.depth.step0","id":1}"#)
-        .shutdown_flag(ctrl_c.flag())
+        .shutdown_flag(run.flag())
         .build()?;
-    demo.wait(&ctrl_c);
+    run.wait(&client);
     let report = client.shutdown()?;
     summary(&report);
     println!("{} pings answered", report.metrics.passive_pings_answered);

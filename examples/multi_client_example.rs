@@ -11,15 +11,16 @@ mod support {
     pub(crate) mod duration;
 }
 
+use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
 use hypersockets::simulator::{Ending, Venue};
 use hypersockets::{
-    Client, ClientEvent, ClientManager, ConnectionEvent, ConnectionLimit, CtrlC, DisconnectReason, Engine, EngineGroup,
-    ManagerEvents, MessageRouter, Result, Subscription, WsMessage,
+    Client, ClientManager, ConnectionLimit, Engine, EngineGroup, FixedDelay, ManagerEvents, MessageRouter, Result,
+    Subscription, WsMessage,
 };
-use support::demo::{Demo, summary};
+use support::demo::{Run, run, summary, tell};
 
 const COINS: [&str; 3] = ["BTC", "ETH", "SOL"];
 
@@ -37,10 +38,12 @@ impl MessageRouter for Lines {
     fn route_key(&self, _: &usize) {}
 }
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
-    let venues = match demo.url {
+fn main() -> ExitCode {
+    run("Many venues under one roof: one halted flag, one queue of events, one shutdown", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let venues = match run.demo.url {
         Some(_) => Vec::new(),
         None => COINS
             .map(|coin| Venue::hyperliquid([coin]).rate_per_sec(100.0).start())
@@ -49,35 +52,45 @@ fn main() -> Result<()> {
     };
     let group = EngineGroup::start(["hs-a", "hs-b"].map(|name| Engine::builder().name(name)))?;
     let limit = ConnectionLimit::new(30, Duration::from_secs(60));
-    let manager = ClientManager::new(ctrl_c.flag());
+    let manager = ClientManager::new(run.flag());
+    let events = manager.events();
+    thread::spawn(move || follow(&events));
     for (number, coin) in COINS.into_iter().enumerate() {
-        let url = demo.url.clone().unwrap_or_else(|| venues[number].url());
-        let client = client(&url, coin, &group, &limit, &manager)?;
+        let url = run.demo.url.clone().unwrap_or_else(|| venues[number].url());
+        let client = client(&url, coin, &group, &limit, &manager, run)?;
         println!("{coin} is on engine {:?}", group.engine_of(client.connection()));
         manager.add_client(coin, client)?;
-    }
-    let events = manager.events();
-    std::thread::spawn(move || follow(&events));
-    match venues.first() {
-        Some(venue) => {
-            ctrl_c.wait_timeout(Duration::from_secs(2));
-            venue.stop(Ending::Rst);
-            ctrl_c.wait_timeout(Duration::from_secs(1));
-            println!("halted: {}, down: {:?}", manager.is_halted(), manager.get_disconnected_clients());
-            venue.restart()?;
-            ctrl_c.wait_timeout(Duration::from_secs(3));
-            println!("halted: {}, down: {:?}", manager.is_halted(), manager.get_disconnected_clients());
-        }
-        None => demo.wait(&ctrl_c),
     }
     for (name, outcome) in manager.broadcast(r#"{"method":"ping"}"#)? {
         println!("{name}: ping {}", if outcome.is_ok() { "queued" } else { "refused" });
     }
+    if let Some(venue) = venues.first() {
+        outage(venue, &manager, run)?;
+    }
+    while !run.is_over_within(Duration::from_secs(60)) {}
     for (name, report) in manager.shutdown()? {
         print!("{name} ");
         summary(&report);
     }
     group.shutdown()
+}
+
+/// One venue goes away for a second; the end of the run ends that, too.
+fn outage(venue: &Venue, manager: &ClientManager, run: &Run) -> Result<()> {
+    let show = || println!("halted: {}, down: {:?}", manager.is_halted(), manager.get_disconnected_clients());
+    if run.is_over_within(Duration::from_millis(500)) {
+        return Ok(());
+    }
+    venue.stop(Ending::Rst);
+    if run.is_over_within(Duration::from_secs(1)) {
+        return Ok(());
+    }
+    show();
+    venue.restart()?;
+    if !run.is_over_within(Duration::from_secs(1)) {
+        show();
+    }
+    Ok(())
 }
 
 fn client(
@@ -86,6 +99,7 @@ fn client(
     group: &EngineGroup,
     limit: &ConnectionLimit,
     manager: &ClientManager,
+    run: &Run,
 ) -> Result<Client> {
     let book = format!(r#"{{"method":"subscribe","subscription":{{"type":"l2Book","coin":"{coin}"}}}}"#);
     hypersockets::builder()
@@ -93,22 +107,19 @@ fn client(
         .router(Lines, |routing| routing.handler((), |_bytes: usize| Ok(())))
         .subscription(Subscription::new(format!("{coin} book"), book))
         .heartbeat(Duration::from_secs(30), WsMessage::text(r#"{"method":"ping"}"#))
+        .reconnect_strategy(FixedDelay::new(Duration::from_millis(500), None))
         .connection_limit(limit)
         .engine_group(group)
         .halted_flag(manager.halted_flag())
+        .shutdown_flag(run.flag())
         .build()
 }
 
-/// Prints what happens to all of them, to the end of the program.
+/// Tells what happens to all of them, to the end of the program.
 fn follow(events: &ManagerEvents) {
     loop {
-        let Some((name, event)) = events.next_timeout(Duration::from_secs(3_600)) else { continue };
-        match event {
-            ClientEvent::Connection(ConnectionEvent::Live { epoch }) => println!("{name}: live, session {epoch}"),
-            ClientEvent::Connection(ConnectionEvent::Lost { reason: DisconnectReason::Shutdown, .. }) => {}
-            ClientEvent::Connection(ConnectionEvent::Lost { reason, .. }) => println!("{name}: lost: {reason}"),
-            ClientEvent::DialFailed { retry_in, .. } => println!("{name}: dialing again in {retry_in:?}"),
-            _ => {}
+        if let Some((name, event)) = events.next_timeout(Duration::from_secs(3_600)) {
+            tell(&name, &event);
         }
     }
 }

@@ -13,36 +13,38 @@ mod support {
     pub(crate) mod script;
 }
 
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use hypersockets::{Client, CtrlC, JsonPassivePing, PassivePingDetector, Result, TextPassivePing, WsMessage};
-use support::demo::{Demo, summary};
+use hypersockets::{Client, JsonPassivePing, PassivePingDetector, Result, TextPassivePing, WsMessage};
+use support::demo::{Run, run, summary};
 use support::lines::Lines;
 use support::script::Script;
 
 const JSON_PING: &str = r#"{"type":"ping"}"#;
 const JSON_PONG: &str = r#"{"type":"pong"}"#;
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
+fn main() -> ExitCode {
+    run("Pings that a venue sends as ordinary messages, answered before anybody sees them", example)
+}
+
+fn example(run: &Run) -> Result<()> {
     let text = TextPassivePing::new("ping", WsMessage::text("pong"));
     let json = JsonPassivePing::new("type", "ping", WsMessage::text(JSON_PONG));
-    if let Some(url) = &demo.url {
-        let client = client("venue", url.clone(), json, &ctrl_c)?;
-        demo.wait(&ctrl_c);
+    if let Some(url) = &run.demo.url {
+        let client = client("venue", url.clone(), json, run)?;
+        run.wait(&client);
         return finish("venue", &client);
     }
     let venues = [venue("ping", "pong")?, venue(JSON_PING, JSON_PONG)?];
-    let texts = client("text", venues[0].url(), text, &ctrl_c)?;
-    let jsons = client("json", venues[1].url(), json, &ctrl_c)?;
-    demo.wait(&ctrl_c);
+    let texts = client("text", venues[0].url(), text, run)?;
+    let jsons = client("json", venues[1].url(), json, run)?;
+    run.wait_all(&[("text", &texts), ("json", &jsons)]);
     finish("text", &texts)?;
     finish("json", &jsons)
 }
 
-fn client(name: &'static str, url: String, detector: impl PassivePingDetector, ctrl_c: &CtrlC) -> Result<Client> {
+fn client(name: &'static str, url: String, detector: impl PassivePingDetector, run: &Run) -> Result<Client> {
     hypersockets::builder()
         .url(url)
         .router(Lines, |routing| {
@@ -52,7 +54,7 @@ fn client(name: &'static str, url: String, detector: impl PassivePingDetector, c
             })
         })
         .passive_ping(detector)
-        .shutdown_flag(ctrl_c.flag())
+        .shutdown_flag(run.flag())
         .build()
 }
 

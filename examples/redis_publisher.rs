@@ -16,14 +16,15 @@ mod support {
     pub(crate) mod redis_sink;
 }
 
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::Args;
 use hypersockets::simulator::Venue;
-use hypersockets::{CtrlC, HyperSocketError, MessageRouter, Overflow, Result, RouteOptions, WsMessage};
+use hypersockets::{HyperSocketError, MessageRouter, Overflow, Result, RouteOptions, WsMessage};
 use serde::Deserialize;
 use serde_json::json;
-use support::demo::{Demo, summary};
+use support::demo::{Run, run, summary};
 use support::redis_server::RedisServer;
 use support::redis_sink::RedisSink;
 
@@ -31,24 +32,21 @@ const COINS: [&str; 3] = ["BTC", "ETH", "SOL"];
 /// What a coin may be behind while Redis is away: at 1,000 messages a second of 1 KiB, 100 s and 100 MiB.
 const WAITING: usize = 100_000;
 
-#[derive(Parser)]
-struct Options {
-    #[command(flatten)]
-    demo: Demo,
-
+// No doc comment: clap would take it for the description.
+#[derive(Args)]
+struct Sink {
     /// Where Redis is; one is started on a free port unless given
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
 }
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let Options { demo, redis } = Options::parse();
-    let venue = match demo.url {
-        Some(_) => None,
-        None => Some(Venue::hyperliquid(COINS).rate_per_sec(200.0).start()?),
-    };
-    let url = demo.url.clone().or(venue.as_ref().map(Venue::url)).unwrap_or_default();
+fn main() -> ExitCode {
+    run("A handler that publishes each coin's messages into a Redis stream", example)
+}
+
+fn example(run: &Run<Sink>) -> Result<()> {
+    let (url, _venue) = run.url_or(|| Ok(Venue::hyperliquid(COINS).rate_per_sec(200.0).start()?), Venue::url)?;
+    let redis = run.demo.more.redis.clone();
     let folder = std::env::temp_dir().join(format!("redis-publisher-{}", std::process::id()));
     let server = if redis.is_none() { RedisServer::start(&folder)? } else { None };
     let Some(redis) = redis.or(server.as_ref().map(RedisServer::url)) else {
@@ -73,9 +71,9 @@ fn main() -> Result<()> {
         })
         .heartbeat(Duration::from_secs(30), WsMessage::text(r#"{"method":"ping"}"#))
         .shutdown_timeout(Duration::from_secs(10))
-        .shutdown_flag(ctrl_c.flag())
+        .shutdown_flag(run.flag())
         .build()?;
-    demo.wait(&ctrl_c);
+    run.wait(&client);
     let report = client.shutdown()?;
     summary(&report);
     let mut connection =

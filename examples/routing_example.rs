@@ -13,14 +13,14 @@ mod support {
     pub(crate) mod script;
 }
 
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use hypersockets::{
-    CtrlC, HandlerThread, MessageRouter, Overflow, Pulled, Result, RouteOptions, Scratch, ThreadOptions, WsMessage,
+    HandlerThread, MessageRouter, Overflow, Pulled, Result, RouteOptions, Scratch, ThreadOptions, WsMessage,
 };
 use serde::Deserialize;
-use support::demo::{Demo, summary};
+use support::demo::{Run, run, summary};
 use support::script::Script;
 
 /// What routes are told apart by: small and `Copy`, since it is compared for each message.
@@ -67,11 +67,12 @@ impl MessageRouter for Channels {
     }
 }
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let demo = Demo::parse();
-    let simulated = if demo.url.is_none() { Some(venue()?) } else { None };
-    let url = demo.url.clone().or(simulated.as_ref().map(Script::url)).unwrap_or_default();
+fn main() -> ExitCode {
+    run("Who handles what: a place for each route", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let (url, _venue) = run.url_or(venue, Script::url)?;
 
     let slow_lane = HandlerThread::start(ThreadOptions::new().name("hs-slow-lane"))?;
     let shared = || RouteOptions::new().on(&slow_lane);
@@ -100,10 +101,10 @@ fn main() -> Result<()> {
         .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
         .subscription(r#"{"method":"subscribe","subscription":{"type":"bbo","coin":"BTC"}}"#)
         .subscription(r#"{"method":"subscribe","subscription":{"type":"trades","coin":"BTC"}}"#)
-        .shutdown_flag(ctrl_c.flag())
+        .shutdown_flag(run.flag())
         .build()?;
 
-    demo.wait(&ctrl_c);
+    run.wait(&client);
     let report = client.shutdown()?;
     // What was not pulled in time can still be had.
     let mut status = status.ok_or("the routes were made")?;
