@@ -15,13 +15,80 @@ mod support {
 
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{mem, thread};
 
 use hypersockets::{
-    HandlerThread, MessageRouter, Overflow, Pulled, Result, RouteOptions, Scratch, ThreadOptions, WsMessage,
+    HandlerThread, MessageRouter, Overflow, Pulled, Result, RouteOptions, RouteReceiver, Scratch, ThreadOptions,
+    WsMessage,
 };
 use serde::Deserialize;
 use support::demo::{Run, run, summary};
 use support::script::Script;
+
+fn main() -> ExitCode {
+    run("Who handles what: a thread of its own, a shared one, the loop, or a queue to pull from", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let (url, _venue) = run.url_or(venue, Script::url)?;
+    let shared_thread = HandlerThread::start(ThreadOptions::new().name("hs-shared"))?;
+    let shared = || RouteOptions::new().on(&shared_thread);
+    let mut status = None;
+    let client = hypersockets::builder()
+        .url(url)
+        .router(Channels, |mut routing| {
+            // A queue of 16 at most, for a thread of ours to take from.
+            let pulled = RouteOptions::new().bounded(16, Overflow::DropOldest);
+            status = Some(routing.receiver_with(Channel::Status, pulled));
+            routing
+                .handler(Channel::Books, first("a thread of its own"))
+                // The fastest there is, as long as it is quick.
+                .handler_with(Channel::Quotes, first("within the read that brought it"), RouteOptions::new().inline())
+                .handler_with(Channel::Trades, first("a thread shared with the default route"), shared())
+                .default_handler_with(first("no route of its own: the default"), shared())
+        })
+        .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
+        .subscription(r#"{"method":"subscribe","subscription":{"type":"bbo","coin":"BTC"}}"#)
+        .subscription(r#"{"method":"subscribe","subscription":{"type":"trades","coin":"BTC"}}"#)
+        .shutdown_flag(run.flag())
+        .build()?;
+    let status = status.ok_or("the route was made")?;
+    let puller = thread::Builder::new().name("puller".to_owned()).spawn(move || pull(status))?;
+
+    run.wait(&client);
+    let report = client.shutdown()?;
+    puller.join().map_err(|_| "the puller panicked")?;
+    summary(&report);
+    // Not the report's: what is pulled may be pulled behind it.
+    for route in &client.metrics().routes {
+        println!("{:>8}: {} handled, {} dropped", route.route, route.handled, route.dropped);
+    }
+    Ok(())
+}
+
+/// A handler that shows its first message, and the thread that handles it.
+fn first(place: &'static str) -> impl FnMut(Message) -> Result<()> + Send + 'static {
+    let mut shown = false;
+    move |message| {
+        if !mem::replace(&mut shown, true) {
+            let thread = thread::current();
+            println!("{:?} on {:?}, {place}: {}", message.channel, thread.name().unwrap_or_default(), message.text);
+        }
+        Ok(())
+    }
+}
+
+/// Takes messages when it likes, to the last one.
+fn pull(mut status: RouteReceiver<Message>) {
+    let mut show = first("pulled by a thread of ours");
+    loop {
+        match status.next_timeout(Duration::from_millis(100)) {
+            Pulled::Message(message, _) => drop(show(message)),
+            Pulled::Stopped => return,
+            _ => {}
+        }
+    }
+}
 
 /// What routes are told apart by: small and `Copy`, since it is compared for each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,7 +103,7 @@ enum Channel {
 #[derive(Debug)]
 struct Message {
     channel: Channel,
-    bytes: usize,
+    text: String,
 }
 
 #[derive(Deserialize)]
@@ -51,73 +118,20 @@ impl MessageRouter for Channels {
     type RouteKey = Channel;
 
     fn parse(&self, message: WsMessage<'_>) -> Result<Message> {
-        let bytes = message.as_bytes();
-        let channel = Scratch::default().typed(bytes).map(|Envelope { channel }| match channel {
+        let text: String = message.as_text().ok_or("a binary message")?.chars().take(60).collect();
+        let channel = Scratch::default().typed(message.as_bytes()).map(|Envelope { channel }| match channel {
             "l2Book" => Channel::Books,
             "bbo" => Channel::Quotes,
             "trades" => Channel::Trades,
             "status" => Channel::Status,
             _ => Channel::Other,
         })?;
-        Ok(Message { channel, bytes: bytes.len() })
+        Ok(Message { channel, text })
     }
 
     fn route_key(&self, message: &Message) -> Channel {
         message.channel
     }
-}
-
-fn main() -> ExitCode {
-    run("Who handles what: a place for each route", example)
-}
-
-fn example(run: &Run) -> Result<()> {
-    let (url, _venue) = run.url_or(venue, Script::url)?;
-
-    let slow_lane = HandlerThread::start(ThreadOptions::new().name("hs-slow-lane"))?;
-    let shared = || RouteOptions::new().on(&slow_lane);
-    let mut status = None;
-    let client = hypersockets::builder()
-        .url(url)
-        .router(Channels, |mut routing| {
-            // A queue of 16 at most, for a thread of ours to take from.
-            let pulled = RouteOptions::new().bounded(16, Overflow::DropOldest);
-            status = Some(routing.receiver_with(Channel::Status, pulled));
-            routing
-                // A thread of its own.
-                .handler(Channel::Books, |_: Message| Ok(()))
-                // Within the read that brought it: the fastest there is, as long as it is quick.
-                .handler_with(Channel::Quotes, |_: Message| Ok(()), RouteOptions::new().inline())
-                // Two routes on one thread.
-                .handler_with(Channel::Trades, |_: Message| Ok(()), shared())
-                .default_handler_with(
-                    |other: Message| {
-                        println!("of no channel that we know: {} bytes", other.bytes);
-                        Ok(())
-                    },
-                    shared(),
-                )
-        })
-        .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
-        .subscription(r#"{"method":"subscribe","subscription":{"type":"bbo","coin":"BTC"}}"#)
-        .subscription(r#"{"method":"subscribe","subscription":{"type":"trades","coin":"BTC"}}"#)
-        .shutdown_flag(run.flag())
-        .build()?;
-
-    run.wait(&client);
-    let report = client.shutdown()?;
-    // What was not pulled in time can still be had.
-    let mut status = status.ok_or("the routes were made")?;
-    let mut left = 0;
-    while let Pulled::Message { .. } | Pulled::Event(_) = status.try_next() {
-        left += 1;
-    }
-    summary(&report);
-    for route in &report.metrics.routes {
-        println!("{:>8}: {} handled, {} dropped", route.route, route.handled, route.dropped);
-    }
-    println!("{left} messages and events of the status route were pulled at the end");
-    Ok(())
 }
 
 /// A venue with a little of everything.
