@@ -1,9 +1,10 @@
 //! Everything at once, on OKX's private feed: a login signed with HMAC-SHA256 at every dial, a header that asks for demo trading, a
 //! heartbeat, a route for each channel, and two parser lanes between the socket and the handlers. Subscriptions leave when the venue has
-//! accepted the login, in every session; a wrong key is told in the venue's own words, and is not tried again and again.
+//! accepted the login, in every session; a wrong key ends the client, with the venue's own words.
 //!
 //! ```text
-//! cargo run --release --example advanced_example     the embedded simulator, which verifies the signature and hangs up twice; 5 s
+//! cargo run --release --example advanced_example                    the embedded simulator, which verifies the signature and hangs up twice; 5 s
+//! cargo run --release --example advanced_example -- --wrong-key     the same, and how it refuses a login
 //! OKX_KEY=… OKX_SECRET=… OKX_PASSPHRASE=… cargo run --release --example advanced_example -- wss://wspap.okx.com:8443/ws/v5/private
 //! ```
 
@@ -14,15 +15,17 @@ mod support {
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::Args;
 use hmac::{Hmac, KeyInit, Mac};
 use hypersockets::simulator::{ApiKey, Venue};
 use hypersockets::{
-    AuthProvider, ConnectionEvent, Engine, FixedDelay, HeaderProvider, Headers, MessageHandler, MessageRouter, Result,
-    Subscription, SubscriptionReply, WsMessage,
+    AuthProvider, Engine, FixedDelay, HeaderProvider, Headers, MessageRouter, Result, Subscription, SubscriptionReply,
+    ThreadOptions, WsMessage,
 };
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -31,32 +34,43 @@ use support::demo::{Run, run, summary};
 /// The private channels, with a route each.
 const CHANNELS: [&str; 3] = ["account", "orders", "positions"];
 
-fn main() -> ExitCode {
-    run("Everything at once: a signed login, headers, a heartbeat, routes and parser lanes", example)
+// No doc comment: clap would take it for the description.
+#[derive(Args)]
+struct Login {
+    /// Sign with a secret that the venue does not know, to see how it refuses
+    #[arg(long)]
+    wrong_key: bool,
 }
 
-fn example(run: &Run) -> Result<()> {
-    let key = Key::from_environment();
-    let (url, simulated) = run.url_or(|| Ok(Arc::new(venue(&key)?)), |venue| venue.url())?;
-    if let Some(venue) = &simulated {
-        let venue = Arc::clone(venue);
-        std::thread::spawn(move || hang_up_twice(&venue));
-    }
+fn main() -> ExitCode {
+    run("OKX's private feed: a signed login, headers, a heartbeat, routes and parser lanes at once", example)
+}
 
-    // Two lanes, so that a long message of one channel is parsed beside those of the others.
-    let engine = Engine::builder().name("hs-okx").lanes(["hs-lane-a", "hs-lane-b"].map(named)).start()?;
-    let mut builder = hypersockets::builder();
-    for channel in CHANNELS {
-        builder = builder.subscription(subscription(channel));
+fn example(run: &Run<Login>) -> Result<()> {
+    let mut key = Key::from_environment();
+    let (url, simulated) = run.url_or(|| venue(&key), |venue| venue.url())?;
+    if run.demo.more.wrong_key {
+        key.secret = "not the one".to_owned();
     }
-    let client = builder
+    // Two lanes, so that a long message of one channel is parsed beside those of the others.
+    let engine = Engine::builder().name("hs-okx").lanes([ThreadOptions::new(), ThreadOptions::new()]).start()?;
+    let client = CHANNELS
+        .into_iter()
+        .fold(hypersockets::builder(), |builder, channel| builder.subscription(subscription(channel)))
         .url(url)
-        .router(Router, |mut routing| {
-            for (index, channel) in CHANNELS.into_iter().enumerate() {
-                routing = routing.handler(Route::Channel(index), Channel { name: channel, messages: 0 });
-            }
+        .router(Router, |routing| {
+            let routing = CHANNELS.into_iter().fold(routing, |routing, channel| {
+                let mut messages = 0_u64;
+                routing.handler(Some(channel), move |news: News| {
+                    if messages.is_multiple_of(10) {
+                        println!("{channel}, message {messages}: {}", news.text);
+                    }
+                    messages += 1;
+                    Ok(())
+                })
+            });
             routing.default_handler(|news: News| {
-                println!("the venue says: {}", news.whole);
+                println!("the venue says: {}", news.text);
                 Ok(())
             })
         })
@@ -105,9 +119,10 @@ impl AuthProvider for Key {
 
     fn validate_auth_response(&self, response: &WsMessage<'_>) -> Result<bool> {
         let Ok(reply) = serde_json::from_slice::<Value>(response.as_bytes()) else { return Ok(false) };
-        match reply["event"].as_str() {
-            Some("login") if reply["code"] == "0" => Ok(true),
-            Some("login" | "error") => Err(format!("{} {}", reply["code"], reply["msg"]).into()),
+        let word = |name: &str| reply[name].as_str().unwrap_or_default();
+        match word("event") {
+            "login" if word("code") == "0" => Ok(true),
+            "login" | "error" => Err(format!("{} {}", word("code"), word("msg")).into()),
             _ => Ok(false),
         }
     }
@@ -122,40 +137,33 @@ impl HeaderProvider for DemoTrading {
     }
 }
 
-/// One message: which channel it belongs to, and all of it.
+/// One message: its text, and the channel that it is news of.
 #[derive(Debug)]
 struct News {
-    channel: Option<usize>,
-    whole: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Route {
-    /// By the place in [`CHANNELS`].
-    Channel(usize),
-    Other,
+    channel: Option<&'static str>,
+    text: String,
 }
 
 struct Router;
 
 impl MessageRouter for Router {
     type Message = News;
-    type RouteKey = Route;
+    type RouteKey = Option<&'static str>;
 
     fn parse(&self, message: WsMessage<'_>) -> Result<News> {
-        let whole = message.as_text().ok_or("a binary message")?.to_owned();
-        if whole == "pong" {
-            return Ok(News { channel: None, whole });
+        let text = message.as_text().ok_or("a binary message")?.to_owned();
+        if text == "pong" {
+            return Ok(News { channel: None, text });
         }
-        let parsed: Value = serde_json::from_str(&whole)?;
+        let parsed: Value = serde_json::from_str(&text)?;
         // Acknowledgements name a channel too, and are no news of it.
         let channel = parsed["arg"]["channel"].as_str().filter(|_| parsed["data"].is_array());
-        let channel = channel.and_then(|channel| CHANNELS.iter().position(|had| *had == channel));
-        Ok(News { channel, whole })
+        let channel = CHANNELS.into_iter().find(|had| Some(*had) == channel);
+        Ok(News { channel, text })
     }
 
-    fn route_key(&self, news: &News) -> Route {
-        news.channel.map_or(Route::Other, Route::Channel)
+    fn route_key(&self, news: &News) -> Option<&'static str> {
+        news.channel
     }
 
     /// The channel's name stands within the first bytes: `{"arg":{"channel":"orders",…`.
@@ -175,58 +183,24 @@ impl MessageRouter for Router {
     }
 }
 
-/// Handles one channel, on a thread of its own.
-struct Channel {
-    name: &'static str,
-    messages: u64,
-}
-
-impl MessageHandler<News> for Channel {
-    fn handle(&mut self, news: News) -> Result<()> {
-        if self.messages.is_multiple_of(10) {
-            println!("{}: {}", self.name, news.whole);
-        }
-        self.messages += 1;
-        Ok(())
-    }
-
-    fn on_event(&mut self, event: &ConnectionEvent) {
-        match event {
-            ConnectionEvent::Live { epoch } => println!("{}: live, epoch {epoch}", self.name),
-            ConnectionEvent::Lost { reason, .. } => println!("{}: lost: {reason}", self.name),
-            _ => {}
-        }
-    }
-
-    fn on_stop(&mut self) {
-        println!("{}: {} messages", self.name, self.messages);
-    }
-}
-
-fn subscription(channel: &str) -> Subscription {
-    let arg = if channel == "account" {
-        json!({ "channel": channel })
-    } else {
-        json!({ "channel": channel, "instType": "ANY" })
+fn subscription(channel: &'static str) -> Subscription {
+    let arg = match channel {
+        "account" => json!({ "channel": channel }),
+        _ => json!({ "channel": channel, "instType": "ANY" }),
     };
-    let request = |op: &str| json!({ "op": op, "args": [arg] }).to_string();
-    Subscription::new(channel, request("subscribe")).unsubscribe(request("unsubscribe"))
+    Subscription::new(channel, json!({ "op": "subscribe", "args": [arg] }).to_string())
 }
 
-fn named(name: &str) -> hypersockets::ThreadOptions {
-    hypersockets::ThreadOptions::new().name(name)
-}
-
-/// The simulated OKX, which knows the same key.
-fn venue(key: &Key) -> Result<Venue> {
-    Ok(Venue::okx(ApiKey::new(&key.key, &key.secret, &key.passphrase)).rate_per_sec(30.0).start()?)
-}
-
-/// Ends the first two sessions after a second each.
-fn hang_up_twice(venue: &Venue) {
-    for _ in 0..2 {
-        let Ok(session) = venue.next_session(Duration::from_secs(5)) else { return };
-        std::thread::sleep(Duration::from_secs(1));
-        session.close(1012, "restarting");
-    }
+/// The simulated OKX, which knows the same key, and ends the first two sessions after a second each.
+fn venue(key: &Key) -> Result<Arc<Venue>> {
+    let venue = Arc::new(Venue::okx(ApiKey::new(&key.key, &key.secret, &key.passphrase)).rate_per_sec(30.0).start()?);
+    let ending = Arc::clone(&venue);
+    thread::spawn(move || {
+        for _ in 0..2 {
+            let Ok(session) = ending.next_session(Duration::from_secs(5)) else { return };
+            thread::sleep(Duration::from_secs(1));
+            session.close(1012, "restarting");
+        }
+    });
+    Ok(venue)
 }
