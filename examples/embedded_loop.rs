@@ -1,14 +1,80 @@
-//! Your own loop: the engine's `turn` beside your own work, on one thread. Handlers are inline, so no other thread is
-//! started but the simulated venue's.
+//! Your own loop: the engine's `turn` beside your own work, on one thread. The handler is inline, so a message is read, parsed and handled
+//! on it, between two rounds of that work.
 //!
-//! `cargo run --release --example embedded_loop`, five seconds; with a URL, that venue.
+//! ```text
+//! cargo run --release --example embedded_loop                                    the embedded simulator, for 5 s
+//! cargo run --release --example embedded_loop -- wss://api.hyperliquid.xyz/ws    the real venue, until Ctrl-C
+//! ```
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+mod support {
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+}
+
+use std::process::ExitCode;
+use std::time::Duration;
 
 use hypersockets::simd_json::prelude::*;
 use hypersockets::simulator::Venue;
-use hypersockets::{EventLoop, HyperSocketError, MessageRouter, Parsed, Result, RouteOptions, Scratch, WsMessage};
+use hypersockets::{
+    ClientEvent, EventLoop, HyperSocketError, MessageRouter, Parsed, Result, RouteOptions, Scratch, WsMessage,
+};
+use support::demo::{Run, run, summary, tell};
+
+fn main() -> ExitCode {
+    run("The engine's turn beside your own work, on one thread", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let (url, _venue) = run.url_or(|| Ok(Venue::hyperliquid(["BTC"]).rate_per_sec(1_000.0).start()?), Venue::url)?;
+    let mut books = 0_u64;
+    let handler = move |top: Top| {
+        books += 1;
+        if books.is_multiple_of(1_000) {
+            println!("{books} books, now {} / {}", top.bid, top.ask);
+        }
+        Ok(())
+    };
+    let builder = hypersockets::builder()
+        .url(url)
+        .router(Tops, |routing| routing.handler_with((), handler, RouteOptions::new().inline()))
+        .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
+        .shutdown_flag(run.flag());
+    let mut event_loop = EventLoop::new()?;
+    let client = event_loop.add(builder)?;
+
+    let mut own_work = 0_u64;
+    while !run.is_over() {
+        // A few microseconds of whatever else this thread has to do.
+        own_work += 1;
+        if event_loop.turn() == 0 {
+            event_loop.wait(Duration::from_millis(1));
+        }
+        while let Some(event) = client.events().try_next() {
+            match event {
+                // `add` waits for nothing, and dials again by itself; here the first dial is the last.
+                ClientEvent::DialFailed { reason, .. } if client.epoch() == 0 => {
+                    return Err(HyperSocketError::ConnectFailed(reason));
+                }
+                event => tell("connection", &event),
+            }
+        }
+    }
+
+    client.request_shutdown();
+    while !event_loop.is_empty() {
+        event_loop.turn();
+        event_loop.wait(Duration::from_millis(1));
+    }
+    // The loop is done: this only reports.
+    let report = client.shutdown()?;
+    if client.epoch() == 0 {
+        return Err(HyperSocketError::Closed(report.reason));
+    }
+    summary(&report);
+    println!("{own_work} rounds of our own work");
+    Ok(())
+}
 
 /// The best of a book, picked out of the text without reading the rest into anything.
 #[derive(Debug, Clone, Copy)]
@@ -53,44 +119,4 @@ impl MessageRouter for Tops {
     }
 
     fn route_key(&self, _: &Top) {}
-}
-
-fn main() -> Result<()> {
-    let venue = Venue::hyperliquid(["BTC"]).rate_per_sec(1_000.0).start()?;
-    let url = std::env::args().nth(1).unwrap_or_else(|| venue.url());
-
-    let mut event_loop = EventLoop::new()?;
-    let mut books = 0u64;
-    let handler = move |top: Top| {
-        books += 1;
-        if books.is_multiple_of(1_000) {
-            println!("{books} books, now {} / {}", top.bid, top.ask);
-        }
-        Ok(())
-    };
-    let builder = hypersockets::builder()
-        .url(url)
-        .router(Tops, |routing| routing.handler_with((), handler, RouteOptions::new().inline()))
-        .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#);
-    let client = event_loop.add(builder)?;
-
-    let own_work = Cell::new(0u64);
-    let end = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < end {
-        // A few microseconds of whatever else this thread has to do.
-        own_work.set(own_work.get() + 1);
-        if event_loop.turn() == 0 {
-            event_loop.wait(Duration::from_millis(1));
-        }
-    }
-
-    client.request_shutdown();
-    while !event_loop.is_empty() {
-        event_loop.turn();
-        event_loop.wait(Duration::from_millis(1));
-    }
-    let metrics = client.metrics();
-    println!("received {}, handled {}", metrics.messages_received, metrics.messages_handled);
-    println!("rounds of our own work: {}", own_work.get());
-    Ok(())
 }
