@@ -1,15 +1,73 @@
-//! Engines side by side: one loop for market data, on its own core where the process has two, and one for orders, which no
-//! burst of data can delay. A plan says which thread runs where, is checked against this machine, and printed.
+//! Engines side by side: one loop for market data, on its own core where the process has two, and one for orders, which no burst of data
+//! can delay. A plan says which thread runs where, is checked against this machine, and printed.
 //!
-//! `cargo run --release --example two_engines`, five seconds against two simulated venues.
+//! ```text
+//! cargo run --release --example two_engines                                    two simulated venues, a busy and a quiet one, for 5 s
+//! cargo run --release --example two_engines -- wss://api.hyperliquid.xyz/ws    two clients of the real venue, until Ctrl-C
+//! ```
 
-use std::time::Duration;
+mod support {
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+}
+
+use std::process::ExitCode;
 
 use hypersockets::simulator::Venue;
 use hypersockets::{
-    CorePlan, HandlerThread, MessageRouter, Parsed, Result, RouteOptions, Scratch, ThreadOptions, WsMessage,
+    Client, CorePlan, Engine, HandlerThread, MessageRouter, Parsed, Result, RouteOptions, Scratch, ThreadOptions,
+    WsMessage,
 };
 use serde::Deserialize;
+use support::demo::{Run, run, summary};
+
+fn main() -> ExitCode {
+    run("Engines side by side, on the cores of a plan: no burst of market data delays an order", example)
+}
+
+fn example(run: &Run) -> Result<()> {
+    let plan = CorePlan::new()
+        .engine("feed", ThreadOptions::new().prefer_core(0))
+        .engine("orders", ThreadOptions::new().prefer_core(1))
+        .handler("books", ThreadOptions::new());
+    println!("{plan}");
+    for warning in plan.check()? {
+        println!("warning: {warning}");
+    }
+    let feed_engine = plan.engine_builder("feed")?.start()?;
+    let orders_engine = plan.engine_builder("orders")?.start()?;
+    let books = HandlerThread::start(plan.handler_thread("books")?)?;
+
+    let venue = |rate| move || Ok(Venue::hyperliquid(["BTC"]).rate_per_sec(rate).start()?);
+    let (feed_url, _busy) = run.url_or(venue(10_000.0), Venue::url)?;
+    let (orders_url, _quiet) = run.url_or(venue(10.0), Venue::url)?;
+    let feed = client(feed_url, &feed_engine, &books, run)?;
+    let orders = client(orders_url, &orders_engine, &books, run)?;
+    let clients = [("feed", &feed), ("orders", &orders)];
+    run.wait_all(&clients);
+
+    for (name, client) in clients {
+        let report = client.shutdown()?;
+        let latency = client.latency().stages.total;
+        let [p50, p99] = [0.5, 0.99].map(|quantile| latency.quantile_ns(quantile) as f64 / 1e3);
+        summary(&report);
+        println!("{name}: read to handled p50 {p50:.1} µs, p99 {p99:.1} µs");
+    }
+    feed_engine.shutdown()?;
+    orders_engine.shutdown()?;
+    books.join()
+}
+
+fn client(url: String, engine: &Engine, books: &HandlerThread, run: &Run) -> Result<Client> {
+    hypersockets::builder()
+        .url(url)
+        .router(Times, |routing| routing.handler_with((), |_time_ms: u64| Ok(()), RouteOptions::new().on(books)))
+        .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
+        .measure_latency()
+        .engine(engine)
+        .shutdown_flag(run.flag())
+        .build()
+}
 
 /// What is read of a message: serde passes over the rest.
 #[derive(Debug, Deserialize)]
@@ -42,51 +100,4 @@ impl MessageRouter for Times {
     }
 
     fn route_key(&self, _: &u64) {}
-}
-
-fn main() -> Result<()> {
-    let plan = CorePlan::new()
-        .engine("feed", ThreadOptions::new().prefer_core(0))
-        .engine("orders", ThreadOptions::new().prefer_core(1))
-        .handler("books", ThreadOptions::new());
-    println!("{plan}");
-    for warning in plan.check()? {
-        println!("warning: {warning}");
-    }
-    let feed = plan.engine_builder("feed")?.start()?;
-    let orders = plan.engine_builder("orders")?.start()?;
-    let books = HandlerThread::start(plan.handler_thread("books")?)?;
-
-    let venues = [
-        Venue::hyperliquid(["BTC"]).rate_per_sec(10_000.0).start()?,
-        Venue::hyperliquid(["BTC"]).rate_per_sec(10.0).start()?,
-    ];
-    let mut clients = Vec::new();
-    for (venue, engine) in venues.iter().zip([&feed, &orders]) {
-        let handler = |_time_ms: u64| Ok(());
-        let client = hypersockets::builder()
-            .url(venue.url())
-            .router(Times, |routing| routing.handler_with((), handler, RouteOptions::new().on(&books)))
-            .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
-            .measure_latency()
-            .engine(engine)
-            .build()?;
-        clients.push(client);
-    }
-    std::thread::sleep(Duration::from_secs(5));
-
-    for (name, client) in ["feed", "orders"].into_iter().zip(&clients) {
-        let latency = client.latency().stages.total;
-        let report = client.shutdown()?;
-        println!(
-            "{name}: handled {}, unhandled {}, read to handled p50 {:.1} µs, p99 {:.1} µs",
-            report.metrics.messages_handled,
-            report.unhandled,
-            latency.quantile_ns(0.5) as f64 / 1e3,
-            latency.quantile_ns(0.99) as f64 / 1e3,
-        );
-    }
-    feed.shutdown()?;
-    orders.shutdown()?;
-    books.join()
 }
