@@ -6,31 +6,64 @@
 //! ```
 
 mod support {
+    pub(crate) mod demo;
     pub(crate) mod duration;
 }
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::Args;
 use hypersockets::simulator::{Session, Venue};
 use hypersockets::{
-    ConnectionEvent, CtrlC, DisconnectReason, FeedArbiter, FixedDelay, MessageHandler, MessageRouter, Result, Scratch,
+    Client, ConnectionEvent, DisconnectReason, FeedArbiter, FixedDelay, MessageHandler, MessageRouter, Result, Scratch,
     Sequence, WsMessage,
 };
 use serde::Deserialize;
-use support::duration::duration;
+use support::demo::{Run, run, summary};
 
-#[derive(Debug, Parser)]
-struct Options {
-    /// Two to four hosts of one feed; two simulated ones unless given
-    urls: Vec<String>,
+const NAMES: [&str; 4] = ["A", "B", "C", "D"];
 
-    /// Stop by itself after this long, such as 10s, 500ms or 2m; after 5s with the simulator unless given
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
-    run_for: Option<Duration>,
+// No doc comment: clap would take it for the description.
+#[derive(Args)]
+struct Lines {
+    /// Further hosts of the same feed: one to three
+    #[arg(value_name = "URL", num_args = 1..NAMES.len())]
+    others: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    run("One feed over several connections: what one loses another brings", example)
+}
+
+fn example(run: &Run<Lines>) -> Result<()> {
+    let simulated = if run.demo.url.is_none() { Some(Simulated::start()?) } else { None };
+    let urls = match &simulated {
+        Some(simulated) => simulated.urls(),
+        None => run.demo.url.iter().chain(&run.demo.more.others).cloned().collect(),
+    };
+    let mut feed = FeedArbiter::builder().shutdown_flag(run.flag());
+    for (name, url) in NAMES.into_iter().zip(&urls) {
+        // Quickly back: the other lines carry the feed meanwhile, and a venue is not asked more often than this.
+        let again = FixedDelay::new(Duration::from_millis(200), None);
+        feed = feed.line(name, hypersockets::builder().url(url.clone()).reconnect_strategy(again));
+    }
+    let feed = feed.router(Trades, |routing| routing.handler((), Checker::default())).build()?;
+    let names = &NAMES[..urls.len()];
+    let lines = names.iter().map(|name| feed.line(name)).collect::<Result<Vec<Client>>>()?;
+    run.wait_all(&names.iter().copied().zip(&lines).collect::<Vec<_>>());
+
+    println!("{:>4} {:>9} {:>7} {:>9} {:>12} {:>12}", "line", "first", "share", "filled", "lag p50", "lag p99");
+    for line in feed.lines() {
+        let lag = |quantile| Duration::from_nanos(line.lag.quantile_ns(quantile));
+        let (name, share, p50, p99) = (&line.name, 100.0 * line.share, lag(0.5), lag(0.99));
+        println!("{name:>4} {:>9} {share:>6.1}% {:>9} {p50:>12.1?} {p99:>12.1?}", line.wins, line.filled);
+    }
+    summary(&feed.shutdown()?);
+    Ok(())
 }
 
 /// A trade, as Binance sends it; its ids follow on each other.
@@ -88,33 +121,6 @@ impl MessageHandler<Trade> for Checker {
     fn on_stop(&mut self) {
         println!("{} trades handled; {} that neither line had", self.trades, self.missing);
     }
-}
-
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let Options { urls, run_for } = Options::parse();
-    let simulated = if urls.is_empty() { Some(Simulated::start()?) } else { None };
-    let urls = simulated.as_ref().map_or(urls, Simulated::urls);
-    let mut feed = FeedArbiter::builder().shutdown_flag(ctrl_c.flag());
-    for (name, url) in ["A", "B", "C", "D"].into_iter().zip(urls) {
-        // Quickly back: the other lines carry the feed meanwhile, and a venue is not asked more often than this.
-        let again = FixedDelay::new(Duration::from_millis(200), None);
-        feed = feed.line(name, hypersockets::builder().url(url).reconnect_strategy(again));
-    }
-    let feed = feed.router(Trades, |routing| routing.handler((), Checker::default())).build()?;
-    match run_for.or(simulated.is_some().then_some(Duration::from_secs(5))) {
-        Some(longest) => drop(ctrl_c.wait_timeout(longest)),
-        None => ctrl_c.wait(),
-    }
-    println!("{:>4} {:>9} {:>7} {:>9} {:>12} {:>12}", "line", "first", "share", "filled", "lag p50", "lag p99");
-    for line in feed.lines() {
-        let lag = |quantile| Duration::from_nanos(line.lag.quantile_ns(quantile));
-        let (name, share, p50, p99) = (&line.name, 100.0 * line.share, lag(0.5), lag(0.99));
-        println!("{name:>4} {:>9} {share:>6.1}% {:>9} {p50:>12.1?} {p99:>12.1?}", line.wins, line.filled);
-    }
-    let report = feed.shutdown()?;
-    println!("errors {}, closed in {:?}", report.metrics.handler_errors, report.took);
-    Ok(())
 }
 
 /// Two venues that number their messages alike; each loses some, and drops its session now and then.
