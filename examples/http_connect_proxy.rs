@@ -1,58 +1,51 @@
-//! A client behind an HTTP proxy: a dialer has the proxy connect, and TLS and the WebSocket upgrade go on through the tunnel,
-//! so that the proxy sees ciphertext and the venue's name, and no more.
+//! A client behind an HTTP proxy: a dialer has the proxy connect, and TLS and the WebSocket upgrade go on through the tunnel, so that the
+//! proxy sees ciphertext and the venue's name, and no more.
 //!
-//! `cargo run --release --example http_connect_proxy` runs a simulated venue and a proxy of its own on loopback, for five
-//! seconds; `… --example http_connect_proxy 10.0.0.1:3128 wss://api.hyperliquid.xyz/ws` uses yours until Ctrl-C.
+//! ```text
+//! cargo run --release --example http_connect_proxy      a simulated venue and a proxy of its own on loopback, for 5 s
+//! cargo run --release --example http_connect_proxy -- --proxy 10.0.0.1:3128 wss://api.hyperliquid.xyz/ws      yours, until Ctrl-C
+//! ```
 
 mod support {
     pub(crate) mod connect_proxy;
+    pub(crate) mod demo;
+    pub(crate) mod duration;
+    pub(crate) mod lines;
 }
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::process::ExitCode;
 
+use clap::Args;
 use hypersockets::simulator::Venue;
-use hypersockets::{CtrlC, DisconnectReason, HyperSocketError, MessageRouter, Result, TlsOptions, WsMessage};
+use hypersockets::{Result, TlsOptions};
 use support::connect_proxy::{Answer, ConnectProxy, dial_through};
+use support::demo::{Run, run, summary};
+use support::lines::Lines;
 
-/// Takes every text message as it is: one route for all.
-struct Lines;
-
-impl MessageRouter for Lines {
-    type Message = String;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> Result<String> {
-        Ok(message.as_text().ok_or("a binary message")?.to_owned())
-    }
-
-    fn route_key(&self, _line: &String) {}
+// No doc comment: clap would take it for the description.
+#[derive(Args)]
+struct Behind {
+    /// The proxy; one of its own on loopback unless given
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    proxy: Option<SocketAddr>,
 }
 
-/// Where the proxy and the venue are, and what of them is ours.
-struct Route {
-    proxy: SocketAddr,
-    url: String,
-    tls: TlsOptions,
-    on_loopback: Option<(Venue, ConnectProxy)>,
+fn main() -> ExitCode {
+    run("A client behind an HTTP proxy, which sees ciphertext and the venue's name, and no more", example)
 }
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let route = match arguments.as_slice() {
-        [] => on_loopback()?,
-        [proxy, url] => {
-            let proxy = proxy.parse().map_err(|_| format!("{proxy:?} is no address with a port"))?;
-            Route { proxy, url: url.clone(), tls: TlsOptions::new(), on_loopback: None }
-        }
-        _ => return Err("usage: http_connect_proxy [PROXY_ADDRESS:PORT URL]".into()),
+fn example(run: &Run<Behind>) -> Result<()> {
+    let own = ConnectProxy::start(Answer::Tunnel)?;
+    let proxy = run.demo.more.proxy.unwrap_or(own.address);
+    let (url, venue) = run.url_or(|| Ok(Venue::hyperliquid(["BTC"]).rate_per_sec(5.0).tls().start()?), Venue::url)?;
+    let tls = match venue.as_ref().and_then(Venue::root_certificate_der) {
+        Some(root) => TlsOptions::new().add_root_der(root).only_added_roots(),
+        None => TlsOptions::new(),
     };
-
-    let proxy = route.proxy;
     let client = hypersockets::builder()
-        .url(route.url)
-        .tls(route.tls)
+        .url(url)
+        .tls(tls)
         .dialer(move |request| dial_through(proxy, request))
         .router(Lines, |routing| {
             routing.handler((), |line: String| {
@@ -61,35 +54,13 @@ fn main() -> Result<()> {
             })
         })
         .subscription(r#"{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC"}}"#)
-        .shutdown_flag(ctrl_c.flag())
-        .build();
-    let client = match client {
-        // Ctrl-C before the venue had answered: nothing has come, so there is nothing to report.
-        Err(HyperSocketError::Closed(DisconnectReason::Shutdown)) => return Ok(()),
-        client => client?,
-    };
+        .shutdown_flag(run.flag())
+        .build()?;
 
-    match &route.on_loopback {
-        Some(_) => drop(ctrl_c.wait_timeout(Duration::from_secs(5))),
-        None => ctrl_c.wait(),
-    }
-    let metrics = client.shutdown()?.metrics;
-    println!("received {} messages, handled {}", metrics.messages_received, metrics.messages_handled);
-    if let Some((_, proxy)) = &route.on_loopback {
-        println!("the proxy was asked for {:?}", proxy.asked_for.try_iter().collect::<Vec<_>>());
+    run.wait(&client);
+    summary(&client.shutdown()?);
+    if proxy == own.address {
+        println!("the proxy was asked for {:?}", own.asked_for.try_iter().collect::<Vec<_>>());
     }
     Ok(())
-}
-
-/// A venue that speaks TLS, and a proxy before it.
-fn on_loopback() -> Result<Route> {
-    let venue = Venue::hyperliquid(["BTC"]).rate_per_sec(5.0).tls().start()?;
-    let proxy = ConnectProxy::start(Answer::Tunnel)?;
-    let root = venue.root_certificate_der().ok_or("the venue speaks TLS")?;
-    Ok(Route {
-        proxy: proxy.address,
-        url: venue.url(),
-        tls: TlsOptions::new().add_root_der(root).only_added_roots(),
-        on_loopback: Some((venue, proxy)),
-    })
 }
