@@ -4,12 +4,13 @@
 //! `cargo run --release --example autobahn_client -- ws://127.0.0.1:9001`, or `wss://…` and the PEM file of the root to trust.
 //! `python3 tests/autobahn/run.py` starts a server and does it all.
 
+use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs};
 
 use hypersockets::{
-    ClientEvent, Compression, Delivery, Engine, MessageHandler, MessageRouter, NeverReconnect, Result, RouteOptions,
-    TlsOptions, WsMessage,
+    ClientEvent, Compression, Delivery, Engine, HyperSocketError, MessageHandler, MessageRouter, NeverReconnect,
+    Result, RouteOptions, TlsOptions, WsMessage,
 };
 
 const AGENT: &str = "hypersockets";
@@ -44,7 +45,17 @@ impl MessageHandler<WsMessage<'static>> for Echo {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run_all() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_all() -> Result<()> {
     let mut arguments = env::args().skip(1);
     let server = arguments.next().unwrap_or_else(|| "ws://127.0.0.1:9001".to_owned());
     let tls = match arguments.next() {
@@ -90,6 +101,10 @@ impl Suite {
         let events = client.events();
         loop {
             match events.next_timeout(PATIENCE) {
+                // There was no session: no server, or none that takes the upgrade.
+                Some(ClientEvent::Closed { reason }) if client.epoch() == 0 => {
+                    return Err(HyperSocketError::ConnectFailed(reason));
+                }
                 Some(ClientEvent::Closed { .. }) => break,
                 Some(_) => {}
                 None => return Err(format!("{path} did not end").into()),
