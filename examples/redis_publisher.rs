@@ -45,15 +45,23 @@ fn main() -> ExitCode {
 }
 
 fn example(run: &Run<Sink>) -> Result<()> {
-    let (url, _venue) = run.url_or(|| Ok(Venue::hyperliquid(COINS).rate_per_sec(200.0).start()?), Venue::url)?;
-    let redis = run.demo.more.redis.clone();
+    if let Some(redis) = &run.demo.more.redis {
+        return publish(redis, run);
+    }
     let folder = std::env::temp_dir().join(format!("redis-publisher-{}", std::process::id()));
-    let server = if redis.is_none() { RedisServer::start(&folder)? } else { None };
-    let Some(redis) = redis.or(server.as_ref().map(RedisServer::url)) else {
-        return Err("this host has no redis-server: apt-get install redis-server, or name one by --redis URL".into());
+    let outcome = match RedisServer::start(&folder)? {
+        Some(server) => publish(&server.url(), run),
+        None => Err("this host has no redis-server: apt-get install redis-server, or name one by --redis URL".into()),
     };
+    // However it went, the server has ended by now, and what it leaves is ours to clear away.
+    let _ = std::fs::remove_dir_all(folder);
+    outcome
+}
+
+fn publish(redis: &str, run: &Run<Sink>) -> Result<()> {
+    let (url, _venue) = run.url_or(|| Ok(Venue::hyperliquid(COINS).rate_per_sec(200.0).start()?), Venue::url)?;
     let sinks =
-        COINS.iter().map(|coin| RedisSink::connect(&redis, format!("book:{coin}"))).collect::<Result<Vec<_>>>()?;
+        COINS.iter().map(|coin| RedisSink::connect(redis, format!("book:{coin}"))).collect::<Result<Vec<_>>>()?;
 
     let mut builder = hypersockets::builder();
     for coin in COINS {
@@ -83,9 +91,6 @@ fn example(run: &Run<Sink>) -> Result<()> {
             redis::cmd("XLEN").arg(format!("book:{coin}")).query(&mut connection).map_err(|e| e.to_string())?;
         println!("book:{coin} has {entries} entries");
     }
-    drop(server);
-    // Only there where it was ours to make.
-    let _ = std::fs::remove_dir_all(folder);
     Ok(())
 }
 
