@@ -2,7 +2,7 @@
 //! shutdown. New connections keep to a limit that all clients share, and two engines share the clients out.
 //!
 //! ```text
-//! cargo run --release --example multi_client_example             three simulated venues, of which one goes away for a second
+//! cargo run --release --example multi_client_example             three simulated venues, of which one goes away for a second; 5 s
 //! cargo run --release --example multi_client_example -- wss://api.hyperliquid.xyz/ws      three clients of one venue, until Ctrl-C
 //! ```
 
@@ -23,20 +23,6 @@ use hypersockets::{
 use support::demo::{Run, run, summary, tell};
 
 const COINS: [&str; 3] = ["BTC", "ETH", "SOL"];
-
-/// Takes every text message as it is: one route for all.
-struct Lines;
-
-impl MessageRouter for Lines {
-    type Message = usize;
-    type RouteKey = ();
-
-    fn parse(&self, message: WsMessage<'_>) -> Result<usize> {
-        Ok(message.as_bytes().len())
-    }
-
-    fn route_key(&self, _: &usize) {}
-}
 
 fn main() -> ExitCode {
     run("Many venues under one roof: one halted flag, one queue of events, one shutdown", example)
@@ -104,7 +90,7 @@ fn client(
     let book = format!(r#"{{"method":"subscribe","subscription":{{"type":"l2Book","coin":"{coin}"}}}}"#);
     hypersockets::builder()
         .url(url.to_owned())
-        .router(Lines, |routing| routing.handler((), |_bytes: usize| Ok(())))
+        .router(Lengths, |routing| routing.handler((), |_bytes: usize| Ok(())))
         .subscription(Subscription::new(format!("{coin} book"), book))
         .heartbeat(Duration::from_secs(30), WsMessage::text(r#"{"method":"ping"}"#))
         .reconnect_strategy(FixedDelay::new(Duration::from_millis(500), None))
@@ -113,6 +99,20 @@ fn client(
         .halted_flag(manager.halted_flag())
         .shutdown_flag(run.flag())
         .build()
+}
+
+/// A message is its length in bytes: one route for all.
+struct Lengths;
+
+impl MessageRouter for Lengths {
+    type Message = usize;
+    type RouteKey = ();
+
+    fn parse(&self, message: WsMessage<'_>) -> Result<usize> {
+        Ok(message.as_bytes().len())
+    }
+
+    fn route_key(&self, _: &usize) {}
 }
 
 /// Tells what happens to all of them, to the end of the program.
