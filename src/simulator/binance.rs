@@ -15,6 +15,8 @@ use super::walk::Walk;
 
 /// As the venue pings a spot connection.
 const PING: Ping = Ping::Frame { every: Duration::from_secs(20) };
+/// What the venue says that it knows; the properties are not imitated.
+const METHODS: &str = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`";
 /// The most levels a side that `depth` gives, and what it gives unless told.
 const DEPTH_LIMITS: (u64, u64) = (5000, 100);
 
@@ -36,10 +38,13 @@ impl Dialect for Binance {
     }
 
     fn answer(&self, text: &str, desk: &mut Desk<'_>) {
-        let request = serde_json::from_str::<Value>(text).unwrap_or_default();
+        let request = serde_json::from_str::<Value>(text);
         if desk.account.path.starts_with("/ws-api/") || desk.account.path.starts_with("/ws-fapi/") {
-            return answer_api(&request, desk);
+            return answer_api(&request.unwrap_or_default(), desk);
         }
+        let Ok(request) = request else {
+            return desk.reply(r#"{"error":{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}}"#);
+        };
         let id = &request["id"];
         let streams = request["params"].as_array().into_iter().flatten().filter_map(Value::as_str);
         match request["method"].as_str() {
@@ -49,9 +54,17 @@ impl Dialect for Binance {
                     desk.account.unsubscribe(stream);
                 }
             }
-            _ => {
-                let message = "Invalid request: request ID must be an unsigned integer";
-                return desk.reply(format!(r#"{{"error":{{"code":2,"msg":"{message}"}},"id":{id}}}"#));
+            Some("LIST_SUBSCRIPTIONS") => {
+                let list = Value::from(desk.account.channels().collect::<Vec<_>>());
+                return desk.reply(format!(r#"{{"result":{list},"id":{id}}}"#));
+            }
+            other => {
+                let message = match other {
+                    Some(other) => format!("Invalid request: unknown variant `{other}`, expected one of {METHODS}"),
+                    None => "Invalid request: missing field `method`".to_owned(),
+                };
+                let message = Value::from(message);
+                return desk.reply(format!(r#"{{"error":{{"code":2,"msg":{message}}},"id":{id}}}"#));
             }
         }
         desk.reply(format!(r#"{{"result":null,"id":{id}}}"#));

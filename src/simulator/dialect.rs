@@ -171,6 +171,10 @@ impl Account {
         self.subscriptions.iter().any(|(had, _)| had == channel)
     }
 
+    pub(super) fn channels(&self) -> impl Iterator<Item = &str> {
+        self.subscriptions.iter().map(|(channel, _)| channel.as_str())
+    }
+
     pub(super) fn wants(&self, channel: &str, event_number: u64) -> bool {
         self.subscriptions.iter().any(|(had, first)| had == channel && *first <= event_number)
     }

@@ -1,7 +1,7 @@
 //! A market that all sessions of a venue see alike, and each session's part in it. Invariants: what happens has one order for
 //! all; a session is told each event of its channels once, from its subscription on, and none that its snapshot has in it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,8 @@ struct Floor {
     first: u64,
     /// Every Nth update of a book is told to nobody; 0 is none.
     lose_every: u64,
-    updates: u64,
+    /// How many updates there were, by channel: each book loses its own.
+    updates: BTreeMap<String, u64>,
 }
 
 /// Where events come from.
@@ -47,6 +48,8 @@ enum Source {
     },
     Recording {
         events: Vec<Option<Arc<Event>>>,
+        /// Where each channel's last update is. It is told whatever is lost: nothing would follow that could show the loss.
+        last_updates: Vec<usize>,
         /// Empty when it plays flat out.
         offsets: Vec<Duration>,
         began: Option<Instant>,
@@ -93,13 +96,20 @@ impl Exchange {
                 tried.map_err(|error| format!("line {}: {error}", index + 1))?;
             }
         }
-        let events = history.events.into_iter().map(|event| event.map(Arc::new)).collect();
-        Ok(Self::new(dialect, history.books, Source::Recording { events, offsets, began: None, next: 0 }))
+        let events: Vec<_> = history.events.into_iter().map(|event| event.map(Arc::new)).collect();
+        let updates = events.iter().enumerate().filter_map(|(index, event)| Some((index, event.as_ref()?)));
+        let last: BTreeMap<_, _> = updates
+            .filter(|(_, event)| event.is_update)
+            .map(|(index, event)| (event.channel.as_str(), index))
+            .collect();
+        let last_updates = last.into_values().collect();
+        let source = Source::Recording { events, last_updates, offsets, began: None, next: 0 };
+        Ok(Self::new(dialect, history.books, source))
     }
 
     fn new(dialect: Box<dyn Dialect>, books: Vec<Book>, source: Source) -> Self {
-        let events = VecDeque::new();
-        Exchange { dialect, floor: Mutex::new(Floor { books, source, events, first: 0, lose_every: 0, updates: 0 }) }
+        let (events, updates) = (VecDeque::new(), BTreeMap::new());
+        Exchange { dialect, floor: Mutex::new(Floor { books, source, events, first: 0, lose_every: 0, updates }) }
     }
 
     pub(super) fn lose_every(self, updates: u64) -> Self {
@@ -124,9 +134,9 @@ impl Floor {
                 *due = due_at.checked_add(*interval);
                 let events = dialect.step(&mut self.books[*next], &mut walks[*next], now);
                 *next = (*next + 1) % walks.len();
-                events.into_iter().for_each(|event| self.happen(Arc::new(event)));
+                events.into_iter().for_each(|event| self.happen(Arc::new(event), false));
             }
-            Source::Recording { events, offsets, began, next } => {
+            Source::Recording { events, last_updates, offsets, began, next } => {
                 let began = *began.get_or_insert(now.at);
                 let Some(event) = events.get(*next) else { return Advance::Over };
                 if let Some(due) = offsets.get(*next).map(|offset| began + *offset)
@@ -134,23 +144,28 @@ impl Floor {
                 {
                     return Advance::At(due);
                 }
+                let is_last = last_updates.contains(next);
                 *next += 1;
                 if let Some(event) = event {
                     let event = Arc::clone(event);
                     if let Some(effect) = &event.effect {
                         self.books[effect.market].enter(effect);
                     }
-                    self.happen(event);
+                    self.happen(event, is_last);
                 }
             }
         }
         Advance::Moved
     }
 
-    fn happen(&mut self, event: Arc<Event>) {
-        self.updates += u64::from(event.is_update);
-        if event.is_update && self.lose_every > 0 && self.updates.is_multiple_of(self.lose_every) {
-            return;
+    /// What happens is told, unless it is an update that is to be lost.
+    fn happen(&mut self, event: Arc<Event>, is_last: bool) {
+        if event.is_update && self.lose_every > 0 && !is_last {
+            let updates = self.updates.entry(event.channel.clone()).or_default();
+            *updates += 1;
+            if updates.is_multiple_of(self.lose_every) {
+                return;
+            }
         }
         self.events.push_back(event);
         if self.events.len() > KEPT_EVENTS {

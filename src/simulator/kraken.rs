@@ -82,7 +82,7 @@ impl Dialect for Kraken {
             if changes.bids.is_empty() && changes.asks.is_empty() {
                 continue;
             }
-            let text = book_message("update", symbol, &changes, checksum(&book.ladder), Some(now));
+            let text = book_message("update", symbol, &changes, checksum(&book.ladder), now);
             events.push(Event { is_update: true, ..Event::news(format!("book:{symbol}:{depth}"), text) });
         }
         if book.steps.is_multiple_of(4) {
@@ -139,20 +139,20 @@ fn send_snapshot(symbol: &str, wanted: usize, desk: &mut Desk<'_>) {
     let Some(book) = desk.books.iter().find(|book| book.market == symbol && !book.ladder.is_empty()) else { return };
     let depth = book.depth_limit.unwrap_or(wanted);
     if desk.account.is_subscribed(&format!("book:{symbol}:{depth}")) {
-        let snapshot = book_message("snapshot", symbol, &book.ladder.top(depth), checksum(&book.ladder), None);
+        let snapshot = book_message("snapshot", symbol, &book.ladder.top(depth), checksum(&book.ladder), desk.now);
         desk.reply(snapshot);
     }
 }
 
-fn book_message(kind: &str, symbol: &str, levels: &Changes, checksum: u32, at: Option<Stamp>) -> String {
+fn book_message(kind: &str, symbol: &str, levels: &Changes, checksum: u32, at: Stamp) -> String {
     let side = |levels: &[Level]| {
         let level = |(price, qty): &Level| format!(r#"{{"price":{price},"qty":{qty}}}"#);
         levels.iter().map(level).collect::<Vec<_>>().join(",")
     };
     let (bids, asks) = (side(&levels.bids), side(&levels.asks));
-    let timestamp = at.map_or(String::new(), |at| format!(r#","timestamp":"{}""#, timestamp(at)));
+    let timestamp = timestamp(at);
     format!(
-        r#"{{"channel":"book","type":"{kind}","data":[{{"symbol":"{symbol}","bids":[{bids}],"asks":[{asks}],"checksum":{checksum}{timestamp}}}]}}"#
+        r#"{{"channel":"book","type":"{kind}","data":[{{"symbol":"{symbol}","bids":[{bids}],"asks":[{asks}],"checksum":{checksum},"timestamp":"{timestamp}"}}]}}"#
     )
 }
 

@@ -32,6 +32,9 @@ impl Dialect for Lighter {
         let channel = request["channel"].as_str().unwrap_or_default();
         match request["type"].as_str() {
             Some("ping") => desk.reply(r#"{"type":"pong"}"#),
+            Some("subscribe") if is_private(channel) && request["auth"].is_null() => {
+                desk.reply(error(20001, "invalid param"));
+            }
             Some("subscribe") => subscribe(channel, desk),
             Some("unsubscribe") => {
                 let told = channel.replacen('/', ":", 1);
@@ -80,6 +83,13 @@ impl Dialect for Lighter {
     }
 }
 
+/// What concerns one account wants a token.
+fn is_private(channel: &str) -> bool {
+    let kind = channel.split('/').next().unwrap_or_default();
+    ["account_all_orders", "account_market", "account_orders", "account_tx", "notification", "pool_data"]
+        .contains(&kind)
+}
+
 fn subscribe(channel: &str, desk: &mut Desk<'_>) {
     let Some((kind @ ("order_book" | "trade" | "market_stats"), market)) = channel.split_once('/') else {
         return desk.reply(error(30005, &format!("Invalid Channel: {channel}")));
@@ -112,17 +122,18 @@ fn subscribe(channel: &str, desk: &mut Desk<'_>) {
 fn order_book(kind: &str, book: &Book, levels: &Changes, begin: Option<u64>, now: Stamp) -> String {
     let (market, offset) = (&book.market, book.sequence);
     let (asks, bids) = (sides(&levels.asks), sides(&levels.bids));
-    let chain = match (book.nonce, begin) {
+    let (updated, chain) = match (book.nonce, begin) {
         (Some(nonce), Some(begin)) => {
-            let updated = now.unix_ns / 1000;
-            format!(r#","nonce":{nonce},"last_updated_at":{updated},"begin_nonce":{begin}"#)
+            let updated = format!(r#","last_updated_at":{}"#, now.unix_ns / 1000);
+            let chain = format!(r#","nonce":{nonce}{updated},"begin_nonce":{begin}"#);
+            (updated, chain)
         }
-        _ => String::new(),
+        _ => (String::new(), String::new()),
     };
     let book = format!(r#"{{"code":0,"asks":[{asks}],"bids":[{bids}],"offset":{offset}{chain}}}"#);
     let (time, kind) = (now.unix_ms(), format!("{kind}/order_book"));
     format!(
-        r#"{{"channel":"order_book:{market}","offset":{offset},"order_book":{book},"timestamp":{time},"type":"{kind}"}}"#
+        r#"{{"channel":"order_book:{market}"{updated},"offset":{offset},"order_book":{book},"timestamp":{time},"type":"{kind}"}}"#
     )
 }
 

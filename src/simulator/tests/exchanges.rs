@@ -40,6 +40,8 @@ fn lighter_chains_its_updates_by_nonce_and_wants_an_unsubscribe_before_a_second_
         (&snapshot["type"], &snapshot["order_book"]["begin_nonce"]),
         (&json!("subscribed/order_book"), &json!(0))
     );
+    assert_eq!(snapshot["last_updated_at"], snapshot["order_book"]["last_updated_at"]);
+    assert!(snapshot["last_updated_at"].is_u64());
     let mut last = snapshot["order_book"].clone();
     for _ in 0..20 {
         let update = next_of(&mut client, "update/order_book")["order_book"].take();
@@ -57,6 +59,9 @@ fn lighter_chains_its_updates_by_nonce_and_wants_an_unsubscribe_before_a_second_
     say(&mut client, &json!({ "type": "subscribe", "channel": "order_book/8" }));
     let refused = std::iter::repeat_with(|| next(&mut client)).find(|message| !message["error"].is_null());
     assert_eq!(refused.expect("it comes")["error"]["code"], 30005);
+    say(&mut client, &json!({ "type": "subscribe", "channel": "account_all_orders/1" }));
+    let refused = std::iter::repeat_with(|| next(&mut client)).find(|message| !message["error"].is_null());
+    assert_eq!(refused.expect("it comes")["error"]["code"], 20001, "without a token");
 }
 
 fn next_of_unsubscribed(client: &mut Client) {
@@ -101,11 +106,40 @@ fn binance_numbers_its_events_without_a_hole_and_gives_snapshots_that_they_follo
             assert_eq!((&message["stream"], &data["u"]), (&json!("btcusdt@bookTicker"), &json!(last)));
         }
     }
+    let mut lister = at("/ws/btcusdt@none");
+    say(&mut lister, &json!({ "method": "LIST_SUBSCRIPTIONS", "id": 6 }));
+    assert_eq!(next(&mut lister), json!({ "result": ["btcusdt@none"], "id": 6 }));
+    say(&mut lister, &json!({ "method": "SHOUT", "id": 7 }));
+    let refused = next(&mut lister);
+    assert!(refused["error"]["msg"].as_str().is_some_and(|msg| msg.contains("unknown variant `SHOUT`")), "{refused}");
     let event = next(&mut raw);
     assert_eq!(event["e"], "depthUpdate", "no envelope");
     assert!(snapshot["lastUpdateId"].as_u64() <= last);
     say(&mut api, &json!({ "id": 2, "method": "depth", "params": { "symbol": "NOPE" } }));
     assert_eq!(next(&mut api)["error"]["code"], -1121);
+}
+
+#[test]
+fn each_book_loses_its_own_updates_and_a_history_never_the_last() {
+    // Two books take turns: counted together, every second update would be the second book's.
+    let venue = Venue::lighter([1, 2]).rate_per_sec(200.0).lose_every(2).start().expect("a free port");
+    let mut client = dial(&venue);
+    for market in [1, 2] {
+        say(&mut client, &json!({ "type": "subscribe", "channel": format!("order_book/{market}") }));
+    }
+    for channel in ["order_book:1", "order_book:2", "order_book:1", "order_book:2"] {
+        while next_of(&mut client, "update/order_book")["channel"] != channel {}
+    }
+    let message = |offset: u64, stage: &str| {
+        let book = json!({ "asks": [], "bids": [{ "price": "1", "size": "1" }], "offset": offset });
+        json!({ "channel": "order_book:0", "order_book": book, "type": format!("{stage}/order_book") }).to_string()
+    };
+    let history = vec![message(1, "subscribed"), message(2, "update"), message(3, "update")];
+    let history = Recording::from_messages(history);
+    let venue = Venue::lighter([0]).history(history).lose_every(1).start().expect("a free port");
+    let mut client = dial(&venue);
+    say(&mut client, &json!({ "type": "subscribe", "channel": "order_book/0" }));
+    assert_eq!(next_of(&mut client, "update/order_book")["order_book"]["offset"], 3);
 }
 
 #[test]
@@ -123,6 +157,7 @@ fn kraken_acknowledges_sends_a_snapshot_and_refuses_what_it_does_not_have() {
     let snapshot = next(&mut client);
     assert_eq!((&snapshot["channel"], &snapshot["type"]), (&json!("book"), &json!("snapshot")));
     assert_eq!(snapshot["data"][0]["bids"].as_array().map(Vec::len), Some(25));
+    assert!(snapshot["data"][0]["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')));
     assert!(next_of(&mut client, "update")["data"][0]["checksum"].is_u64());
     for request in [book(11, "BTC/USD"), book(10, "X/Y")] {
         say(&mut client, &request);
