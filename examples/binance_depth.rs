@@ -11,17 +11,22 @@
 
 pub(crate) mod support {
     pub(crate) mod binance;
+    pub(crate) mod binance_hosts;
     pub(crate) mod book_board;
     pub(crate) mod book_demo;
+    pub(crate) mod book_end;
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod happenings;
     pub(crate) mod keeping;
     pub(crate) mod lines;
     pub(crate) mod price_levels;
     pub(crate) mod repairs;
 }
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -29,36 +34,44 @@ use hypersockets::simulator::{Venue, VenueBuilder};
 use hypersockets::{Client, ConnectionEvent, CtrlC, MessageHandler, MessageRouter, RequestId, Result, WsMessage};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use support::binance::{Applied, Book, Depth, Feed, Snapshot};
-use support::book_board::{BookAccount, BookBoard};
+use support::binance::{Applied, Book, Chain, Depth, Feed, Snapshot};
+use support::binance_hosts::{api_of, base_of};
+use support::book_board::BookBoard;
 use support::book_demo::BookDemo;
-use support::demo::summary;
-use support::keeping::Keeping;
+use support::book_end::{Ended, tell};
+use support::keeping::{Keeping, caught};
 use support::lines::Lines;
 
-/// Where snapshots of the real venue come from: its WebSocket API, for spot and for USD-M futures.
-const API: &str = "wss://ws-api.binance.com:443/ws-api/v3";
-const FUTURES_API: &str = "wss://ws-fapi.binance.com/ws-fapi/v1";
 /// Levels a side. It costs 50 of the 6,000 that an address may ask for in a minute.
 const DEPTH: u32 = 1000;
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    for book in run(&BookDemo::parse(), &ctrl_c)? {
-        println!("{book}");
-    }
-    Ok(())
+/// Order books from Binance: a snapshot by request, and the events of the depth stream that follow on it
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    demo: BookDemo,
+
+    /// The WebSocket API that snapshots come from; the one that goes with the URL unless given
+    #[arg(long, value_name = "URL", requires = "url")]
+    api: Option<String>,
 }
 
-/// Keeps the books until Ctrl-C, or the end of the time or the recording; what they were at the end.
-pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
+fn main() -> ExitCode {
+    tell(CtrlC::install().and_then(|ctrl_c| run(&Options::parse(), &ctrl_c)))
+}
+
+/// Keeps the books until Ctrl-C, or the end of the time or the recording; how that ended.
+pub(crate) fn run(options: &Options, ctrl_c: &CtrlC) -> Result<Ended> {
+    let demo = &options.demo;
     let recording = demo.recording()?;
     let symbols = demo.books(recording.as_ref(), &["BTCUSDT", "ETHUSDT"], |line| match Feed::parse(line) {
         Ok(Feed::Depth(depth)) => Some(depth.symbol),
         _ => None,
-    });
+    })?;
+    let mut chain = Chain::default();
+    demo.warn_of_holes(recording.as_ref(), |line| chain.gap_before(line));
     let streams = match &recording {
-        Some(_) => demo.books(recording.as_ref(), &[], stream_of),
+        Some(_) => demo.books(recording.as_ref(), &[], stream_of)?,
         None => {
             symbols.iter().flat_map(|symbol| ["depth@100ms", "bookTicker"].map(|kind| stream(symbol, kind))).collect()
         }
@@ -73,9 +86,8 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
     let (url, api_url) = match (&demo.demo.url, &venue) {
         (_, Some(venue)) => (venue.url_at(&path), venue.url_at("/ws-api/v3")),
         (base, None) => {
-            let base = base.as_deref().unwrap_or_default();
-            let api = if base.contains("fstream.") { FUTURES_API } else { API };
-            (format!("{base}{path}"), api.to_owned())
+            let base = base_of(base.as_deref().unwrap_or_default())?;
+            (format!("{base}{path}"), options.api.clone().map_or_else(|| api_of(base), Ok)?)
         }
     };
 
@@ -90,7 +102,7 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .build()?;
     let client = hypersockets::builder()
         .url(url)
-        .router(Router { symbols: symbols.clone() }, |mut routing| {
+        .router(Router { symbols: symbols.clone(), board: board.clone() }, |mut routing| {
             for (book, slot) in board.slots().iter().enumerate() {
                 let (keeping, api) = (Keeping::new(&symbols[book], slot), api.clone());
                 let keeper = BookKeeper { book: Book::default(), keeping, api, requests: book as u64 };
@@ -107,11 +119,10 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .close_timeout(Duration::from_secs(1))
         .shutdown_flag(ctrl_c.flag())
         .build()?;
-    demo.follow(&[&client, &api], venue.as_ref(), &board, ctrl_c);
+    let happenings = demo.follow(&[("feed", &client), ("api", &api)], venue.as_ref(), &board, ctrl_c);
     let report = client.shutdown()?;
     api.shutdown()?;
-    summary(&report);
-    Ok(board.accounts())
+    Ok(Ended::new(&report, &board, happenings))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +134,7 @@ enum Route {
 
 struct Router {
     symbols: Vec<String>,
+    board: BookBoard,
 }
 
 impl MessageRouter for Router {
@@ -130,7 +142,8 @@ impl MessageRouter for Router {
     type RouteKey = Route;
 
     fn parse(&self, message: WsMessage<'_>) -> Result<Feed> {
-        Feed::parse(message.as_text().ok_or("a binary message")?)
+        let read = caught(|| Feed::parse(message.as_text().ok_or("a binary message")?));
+        read.inspect_err(|_| self.board.doubt())
     }
 
     fn route_key(&self, feed: &Feed) -> Route {
@@ -151,14 +164,18 @@ struct BookKeeper {
 
 impl MessageHandler<Feed> for BookKeeper {
     fn handle(&mut self, feed: Feed) -> Result<()> {
-        match feed {
+        if self.keeping.is_doubted() {
+            self.start_anew("a message was not understood");
+        }
+        let taken = caught(|| match feed {
             Feed::Depth(event) => self.take(&event),
             Feed::Quote { bid, ask, .. } => {
                 self.keeping.is_quoted(bid, ask);
                 Ok(())
             }
             other => Err(format!("{other:?} on a book's route").into()),
-        }
+        });
+        self.keeping.judge(taken).inspect_err(|error| self.start_anew(&error.to_string()))
     }
 
     /// The first event of the next session asks for a snapshot.
@@ -176,18 +193,28 @@ impl BookKeeper {
             if let Some(gap) = gap {
                 self.keeping.is_broken(&gap);
             }
-            // Also where the last one failed: each event asks again.
-            self.keeping.begin_repair();
+            if !self.keeping.may_repair() {
+                return Ok(());
+            }
             let snapshot = self.snapshot(&event.symbol, snapshot_from)?;
             self.book.load(&snapshot)?;
+            self.keeping.has_snapshot();
             applied = self.book.apply(event)?;
         }
         match applied {
             Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
-            Applied::Old => self.keeping.is_whole(&self.book.levels, 0),
+            Applied::Repeat => self.keeping.is_whole(&self.book.levels, 0),
+            Applied::Early if self.keeping.is_overdue() => self.start_anew("no event goes beyond the snapshot"),
+            Applied::Early => {}
             Applied::Needs { .. } => return Err("the snapshot does not go with the events".into()),
         }
         Ok(())
+    }
+
+    /// The book is void, for this reason; the next event asks for a snapshot.
+    fn start_anew(&mut self, why: &str) {
+        self.book.reset();
+        self.keeping.is_broken(why);
     }
 
     /// A snapshot that goes at least as far as this. Behind it the events of this symbol pile up in the queue, and nothing else.
@@ -229,9 +256,14 @@ fn stream_of(line: &str) -> Option<String> {
 
 /// Gives the simulator the snapshots that were fetched beside the recording, where there are any.
 fn with_snapshots(mut venue: VenueBuilder, path: &Path, symbols: &[String]) -> Result<VenueBuilder> {
-    let Ok(lines) = std::fs::read_to_string(path) else { return Ok(venue) };
-    for line in lines.lines() {
-        let fetched: Value = serde_json::from_str(line)?;
+    let lines = match std::fs::read_to_string(path) {
+        Ok(lines) => lines,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(venue),
+        Err(error) => return Err(format!("{}: {error}", path.display()).into()),
+    };
+    for (index, line) in lines.lines().enumerate() {
+        let wrong = |error| format!("{}:{}: {error}", path.display(), index + 1);
+        let fetched: Value = serde_json::from_str(line).map_err(wrong)?;
         let url = fetched["url"].as_str().unwrap_or_default();
         let named = symbols
             .iter()

@@ -11,14 +11,17 @@
 pub(crate) mod support {
     pub(crate) mod book_board;
     pub(crate) mod book_demo;
+    pub(crate) mod book_end;
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod happenings;
     pub(crate) mod keeping;
     pub(crate) mod kraken;
     pub(crate) mod price_levels;
     pub(crate) mod repairs;
 }
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -27,30 +30,36 @@ use hypersockets::{
     ConnectionEvent, CtrlC, MessageHandler, MessageRouter, Result, Sender, Subscription, SubscriptionReply, WsMessage,
 };
 use serde_json::{Value, json};
-use support::book_board::{BookAccount, BookBoard};
+use support::book_board::BookBoard;
 use support::book_demo::BookDemo;
-use support::demo::summary;
-use support::keeping::Keeping;
-use support::kraken::{Applied, Book, Feed};
+use support::book_end::{Ended, tell};
+use support::keeping::{Keeping, caught};
+use support::kraken::{Applied, Book, Chain, Feed};
 
 /// Levels a side: 10, 25, 100, 500 or 1000. The venue's answer has the last word.
 const DEPTH: usize = 10;
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    for book in run(&BookDemo::parse(), &ctrl_c)? {
-        println!("{book}");
-    }
-    Ok(())
+/// Order books from Kraken that prove themselves by a checksum, and are mended where they do not
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    demo: BookDemo,
 }
 
-/// Keeps the books until Ctrl-C, or the end of the time or the recording; what they were at the end.
-pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
+fn main() -> ExitCode {
+    tell(CtrlC::install().and_then(|ctrl_c| run(&Options::parse(), &ctrl_c)))
+}
+
+/// Keeps the books until Ctrl-C, or the end of the time or the recording; how that ended.
+pub(crate) fn run(options: &Options, ctrl_c: &CtrlC) -> Result<Ended> {
+    let demo = &options.demo;
     let recording = demo.recording()?;
     let pairs = demo.books(recording.as_ref(), &["BTC/USD", "ETH/USD"], |line| match Feed::parse(line) {
         Ok(Feed::Book(book)) => Some(book.symbol),
         _ => None,
-    });
+    })?;
+    let mut chain = Chain::default();
+    demo.warn_of_holes(recording.as_ref(), |line| chain.gap_before(line));
     let board = BookBoard::new(&pairs);
     let venue = demo.start(Venue::kraken(&pairs), recording)?;
     let url = demo.demo.url.clone().or(venue.as_ref().map(Venue::url)).unwrap_or_default();
@@ -61,7 +70,7 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
     }
     let client = builder
         .url(url)
-        .router(Router { pairs: pairs.clone() }, |mut routing| {
+        .router(Router { pairs: pairs.clone(), board: board.clone() }, |mut routing| {
             for (index, slot) in board.slots().iter().enumerate() {
                 let (keeping, sender) = (Keeping::new(&pairs[index], slot), routing.sender());
                 let keeper = BookKeeper { book: Book::new(DEPTH), keeping, sender };
@@ -77,9 +86,8 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .close_timeout(Duration::from_secs(1))
         .shutdown_flag(ctrl_c.flag())
         .build()?;
-    demo.follow(&[&client], venue.as_ref(), &board, ctrl_c);
-    summary(&client.shutdown()?);
-    Ok(board.accounts())
+    let happenings = demo.follow(&[("feed", &client)], venue.as_ref(), &board, ctrl_c);
+    Ok(Ended::new(&client.shutdown()?, &board, happenings))
 }
 
 /// By the name of the pair.
@@ -99,6 +107,7 @@ enum Route {
 
 struct Router {
     pairs: Vec<String>,
+    board: BookBoard,
 }
 
 impl MessageRouter for Router {
@@ -106,7 +115,8 @@ impl MessageRouter for Router {
     type RouteKey = Route;
 
     fn parse(&self, message: WsMessage<'_>) -> Result<Feed> {
-        Feed::parse(message.as_text().ok_or("a binary message")?)
+        let read = caught(|| Feed::parse(message.as_text().ok_or("a binary message")?));
+        read.inspect_err(|_| self.board.doubt())
     }
 
     fn route_key(&self, feed: &Feed) -> Route {
@@ -137,25 +147,11 @@ struct BookKeeper {
 
 impl MessageHandler<Feed> for BookKeeper {
     fn handle(&mut self, feed: Feed) -> Result<()> {
-        let message = match feed {
-            Feed::Book(message) => message,
-            Feed::Subscribed { depth, .. } => {
-                self.book = Book::new(depth);
-                return Ok(());
-            }
-            other => return Err(format!("{other:?} on a book's route").into()),
-        };
-        match self.book.apply(&message)? {
-            Applied::Snapshot => self.keeping.is_whole(&self.book.levels, 0),
-            Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
-            Applied::Awaiting => {}
-            Applied::Mismatch { ours, theirs } => {
-                self.keeping.is_broken(&format!("the checksum is {ours}, and should be {theirs}"));
-                self.keeping.begin_repair();
-                self.sender.resubscribe(self.keeping.name())?;
-            }
+        if self.keeping.is_doubted() {
+            self.start_anew("a message was not understood")?;
         }
-        Ok(())
+        let taken = caught(|| self.take(feed));
+        self.keeping.judge(taken).or_else(|error| self.start_anew(&error.to_string()).and(Err(error)))
     }
 
     /// The next session begins with a snapshot.
@@ -163,5 +159,36 @@ impl MessageHandler<Feed> for BookKeeper {
         if self.keeping.is_void_by(event) {
             self.book.reset();
         }
+    }
+}
+
+impl BookKeeper {
+    fn take(&mut self, feed: Feed) -> Result<()> {
+        let message = match feed {
+            Feed::Book(message) => message,
+            Feed::Subscribed { depth, .. } => {
+                self.book = Book::new(depth);
+                self.keeping.is_void();
+                return Ok(());
+            }
+            other => return Err(format!("{other:?} on a book's route").into()),
+        };
+        match self.book.apply(&message)? {
+            Applied::Snapshot => self.keeping.is_whole(&self.book.levels, 0),
+            Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
+            Applied::Awaiting if self.keeping.is_overdue() => self.start_anew("no snapshot has come")?,
+            Applied::Awaiting => {}
+            Applied::Mismatch { ours, theirs } => {
+                self.start_anew(&format!("the checksum is {ours}, and should be {theirs}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The book is void, for this reason; a snapshot is asked for, unless one was a moment ago.
+    fn start_anew(&mut self, why: &str) -> Result<()> {
+        self.book.reset();
+        self.keeping.is_broken(why);
+        if self.keeping.may_repair() { self.sender.resubscribe(self.keeping.name()) } else { Ok(()) }
     }
 }

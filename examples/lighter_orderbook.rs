@@ -12,14 +12,17 @@
 pub(crate) mod support {
     pub(crate) mod book_board;
     pub(crate) mod book_demo;
+    pub(crate) mod book_end;
     pub(crate) mod demo;
     pub(crate) mod duration;
+    pub(crate) mod happenings;
     pub(crate) mod keeping;
     pub(crate) mod lighter;
     pub(crate) mod price_levels;
     pub(crate) mod repairs;
 }
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -29,27 +32,33 @@ use hypersockets::{
     SubscriptionReply, WsMessage,
 };
 use serde_json::{Value, json};
-use support::book_board::{BookAccount, BookBoard};
+use support::book_board::BookBoard;
 use support::book_demo::BookDemo;
-use support::demo::summary;
-use support::keeping::Keeping;
-use support::lighter::{Applied, Book, Feed};
+use support::book_end::{Ended, tell};
+use support::keeping::{Keeping, caught};
+use support::lighter::{Applied, Book, Chain, Feed};
 
-fn main() -> Result<()> {
-    let ctrl_c = CtrlC::install()?;
-    for book in run(&BookDemo::parse(), &ctrl_c)? {
-        println!("{book}");
-    }
-    Ok(())
+/// Order books from Lighter, kept whole by their nonces, over a connection whose pings are answered by themselves
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    demo: BookDemo,
 }
 
-/// Keeps the books until Ctrl-C, or the end of the time or the recording; what they were at the end.
-pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
+fn main() -> ExitCode {
+    tell(CtrlC::install().and_then(|ctrl_c| run(&Options::parse(), &ctrl_c)))
+}
+
+/// Keeps the books until Ctrl-C, or the end of the time or the recording; how that ended.
+pub(crate) fn run(options: &Options, ctrl_c: &CtrlC) -> Result<Ended> {
+    let demo = &options.demo;
     let recording = demo.recording()?;
     let markets = demo.books(recording.as_ref(), &["0", "1"], |line| match Feed::parse(line) {
         Ok(Feed::Book(book)) => Some(book.market.to_string()),
         _ => None,
-    });
+    })?;
+    let mut chain = Chain::default();
+    demo.warn_of_holes(recording.as_ref(), |line| chain.gap_before(line));
     let markets: Vec<u32> = markets
         .iter()
         .map(|market| market.parse())
@@ -65,7 +74,7 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
     }
     let client = builder
         .url(url)
-        .router(Router, |mut routing| {
+        .router(Router { board: board.clone() }, |mut routing| {
             for (market, slot) in markets.iter().zip(board.slots()) {
                 let (keeping, sender) = (Keeping::new(format!("order_book/{market}"), slot), routing.sender());
                 let keeper = BookKeeper { book: Book::default(), keeping, sender };
@@ -83,9 +92,8 @@ pub(crate) fn run(demo: &BookDemo, ctrl_c: &CtrlC) -> Result<Vec<BookAccount>> {
         .close_timeout(Duration::from_secs(1))
         .shutdown_flag(ctrl_c.flag())
         .build()?;
-    demo.follow(&[&client], venue.as_ref(), &board, ctrl_c);
-    summary(&client.shutdown()?);
-    Ok(board.accounts())
+    let happenings = demo.follow(&[("feed", &client)], venue.as_ref(), &board, ctrl_c);
+    Ok(Ended::new(&client.shutdown()?, &board, happenings))
 }
 
 /// By the name `order_book/0`, as requests spell it; messages say `order_book:0`.
@@ -104,14 +112,17 @@ enum Route {
     Other,
 }
 
-struct Router;
+struct Router {
+    board: BookBoard,
+}
 
 impl MessageRouter for Router {
     type Message = Feed;
     type RouteKey = Route;
 
     fn parse(&self, message: WsMessage<'_>) -> Result<Feed> {
-        Feed::parse(message.as_text().ok_or("a binary message")?)
+        let read = caught(|| Feed::parse(message.as_text().ok_or("a binary message")?));
+        read.inspect_err(|_| self.board.doubt())
     }
 
     fn route_key(&self, feed: &Feed) -> Route {
@@ -146,18 +157,11 @@ struct BookKeeper {
 
 impl MessageHandler<Feed> for BookKeeper {
     fn handle(&mut self, feed: Feed) -> Result<()> {
-        let Feed::Book(message) = feed else { return Err("no book, on a book's route".into()) };
-        match self.book.apply(&message)? {
-            Applied::Snapshot => self.keeping.is_whole(&self.book.levels, 0),
-            Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
-            Applied::Awaiting => {}
-            Applied::Gap(gap) => {
-                self.keeping.is_broken(&gap);
-                self.keeping.begin_repair();
-                self.sender.resubscribe(self.keeping.name())?;
-            }
+        if self.keeping.is_doubted() {
+            self.start_anew("a message was not understood")?;
         }
-        Ok(())
+        let taken = caught(|| self.take(feed));
+        self.keeping.judge(taken).or_else(|error| self.start_anew(&error.to_string()).and(Err(error)))
     }
 
     /// The next session begins with a snapshot.
@@ -165,6 +169,27 @@ impl MessageHandler<Feed> for BookKeeper {
         if self.keeping.is_void_by(event) {
             self.book.reset();
         }
+    }
+}
+
+impl BookKeeper {
+    fn take(&mut self, feed: Feed) -> Result<()> {
+        let Feed::Book(message) = feed else { return Err("no book, on a book's route".into()) };
+        match self.book.apply(&message)? {
+            Applied::Snapshot => self.keeping.is_whole(&self.book.levels, 0),
+            Applied::Update => self.keeping.is_whole(&self.book.levels, 1),
+            Applied::Awaiting if self.keeping.is_overdue() => self.start_anew("no snapshot has come")?,
+            Applied::Awaiting => {}
+            Applied::Gap(gap) => self.start_anew(&gap)?,
+        }
+        Ok(())
+    }
+
+    /// The book is void, for this reason; a snapshot is asked for, unless one was a moment ago.
+    fn start_anew(&mut self, why: &str) -> Result<()> {
+        self.book.reset();
+        self.keeping.is_broken(why);
+        if self.keeping.may_repair() { self.sender.resubscribe(self.keeping.name()) } else { Ok(()) }
     }
 }
 

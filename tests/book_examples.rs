@@ -41,8 +41,8 @@ struct End {
 macro_rules! ends_of {
     ($example:ident, $arguments:expr) => {{
         let arguments = std::iter::once("example").chain($arguments.iter().map(String::as_str));
-        let demo = $example::support::book_demo::BookDemo::parse_from(arguments);
-        let ends: Result<Vec<End>> = $example::run(&demo, &CTRL_C).map(|accounts| {
+        let options = $example::Options::parse_from(arguments);
+        let ends: Result<Vec<End>> = $example::run(&options, &CTRL_C).map(|ended| {
             let end = |it: $example::support::book_board::BookAccount| End {
                 name: it.name,
                 bid: it.bid,
@@ -51,7 +51,7 @@ macro_rules! ends_of {
                 resyncs: it.resyncs,
                 in_sync: it.in_sync,
             };
-            accounts.into_iter().map(end).collect()
+            ended.books.into_iter().map(end).collect()
         });
         ends.expect("the simulator is there")
     }};

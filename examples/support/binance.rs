@@ -1,6 +1,8 @@
 //! Binance's depth streams as types, and the rule by which an order book is kept from them and a snapshot (developers.binance.com,
 //! "How to manage a local order book correctly", for spot and for futures).
 
+use std::collections::BTreeMap;
+
 use hypersockets::Result;
 use serde::Deserialize;
 
@@ -49,7 +51,12 @@ pub(crate) struct Snapshot {
 
 impl Feed {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let Ok(combined) = serde_json::from_str::<Combined<'_>>(text) else { return Ok(Self::Other(text.to_owned())) };
+        let other = || Ok(Self::Other(text.to_owned()));
+        let combined: Combined<'_> = match serde_json::from_str(text) {
+            Ok(combined) => combined,
+            // An answer to a request has an id; anything else is no message of the venue's.
+            Err(error) => return serde_json::from_str::<Answer>(text).map_or(Err(error.into()), |_| other()),
+        };
         let kind = combined.stream.split_once('@').map_or("", |(_, kind)| kind);
         let data = combined.data.get();
         Ok(match kind.split('@').next() {
@@ -58,7 +65,7 @@ impl Feed {
                 let Ticker { symbol, bid, bid_size, ask, ask_size } = serde_json::from_str(data)?;
                 Self::Quote { symbol, bid: (bid, bid_size), ask: (ask, ask_size) }
             }
-            _ => Self::Other(text.to_owned()),
+            _ => return other(),
         })
     }
 }
@@ -77,8 +84,8 @@ enum State {
     Void,
     /// A snapshot, this far, and no event yet that goes beyond it.
     Snapshot(u64),
-    /// Whole, this far.
-    Live(u64),
+    /// Whole, with an event of this first and this last number in it.
+    Live(u64, u64),
 }
 
 /// What an event did to a book.
@@ -86,8 +93,10 @@ enum State {
 pub(crate) enum Applied {
     /// The book is whole, and has it.
     Update,
-    /// The book had it before: the snapshot was newer.
-    Old,
+    /// The book is whole, and this was its last event already.
+    Repeat,
+    /// The snapshot is newer. Whether the events go with it is still to be seen.
+    Early,
     /// There is no book, or something between the last event and this one is missing: a snapshot is needed, this new at least.
     Needs { snapshot_from: u64, gap: Option<String> },
 }
@@ -108,29 +117,67 @@ impl Book {
     }
 
     pub(crate) fn apply(&mut self, event: &Depth) -> Result<Applied> {
-        let needs = |gap| Ok(Applied::Needs { snapshot_from: event.first.saturating_sub(1), gap });
-        let last = match self.state {
-            State::Void => return needs(None),
-            State::Snapshot(last) | State::Live(last) if event.last <= last => return Ok(Applied::Old),
+        let gap = match self.state {
+            State::Void => return Ok(event.needs(None)),
+            State::Snapshot(last) if event.last < last => return Ok(Applied::Early),
+            // It ends where the snapshot does, which has it.
+            State::Snapshot(last) if event.last == last => None,
             // The first one may overlap the snapshot, or follow it.
-            State::Snapshot(last) if event.first <= last + 1 || event.before == Some(last) => last,
+            State::Snapshot(last) if event.follows().is_some_and(|follows| follows <= last) => None,
             State::Snapshot(last) => {
-                self.reset();
-                return needs(Some(format!("the snapshot ends at {last}, and the events begin at {}", event.first)));
+                Some(format!("the snapshot ends at {last}, and the events begin at {}", event.first))
             }
-            State::Live(last) => last,
+            State::Live(first, last) if (first, last) == (event.first, event.last) => return Ok(Applied::Repeat),
+            State::Live(_, last) => event.gap_behind(last),
         };
-        if let State::Live(_) = self.state {
-            let follows = event.before.unwrap_or(event.first.saturating_sub(1));
-            if follows != last {
-                self.reset();
-                return needs(Some(format!("an event follows update {follows}, and {last} was the last")));
-            }
+        if gap.is_some() {
+            self.reset();
+            return Ok(event.needs(gap));
         }
         self.levels.apply(&event.bids, &event.asks)?;
-        self.state = State::Live(event.last);
+        self.state = State::Live(event.first, event.last);
         Ok(Applied::Update)
     }
+}
+
+impl Depth {
+    /// What is wrong with its place behind update `last`, if anything.
+    fn gap_behind(&self, last: u64) -> Option<String> {
+        match self.follows() {
+            Some(follows) if follows == last => None,
+            Some(follows) => Some(format!("an event follows update {follows}, and {last} was the last")),
+            None => Some(format!("an event's numbers make no sense: {} to {}", self.first, self.last)),
+        }
+    }
+
+    /// The number that it follows on.
+    fn follows(&self) -> Option<u64> {
+        if self.last < self.first { None } else { self.before.or_else(|| self.first.checked_sub(1)) }
+    }
+
+    fn needs(&self, gap: Option<String>) -> Applied {
+        Applied::Needs { snapshot_from: self.first.saturating_sub(1), gap }
+    }
+}
+
+/// Whether recorded events follow on each other, by symbol.
+#[derive(Debug, Default)]
+pub(crate) struct Chain(BTreeMap<String, u64>);
+
+impl Chain {
+    /// What is missing before this message, if anything.
+    pub(crate) fn gap_before(&mut self, line: &str) -> Option<String> {
+        let Ok(Feed::Depth(event)) = Feed::parse(line) else { return None };
+        let before = self.0.insert(event.symbol.clone(), event.last)?;
+        event.gap_behind(before)
+    }
+}
+
+/// What the venue says to a request.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "id")]
+    _id: serde_json::Value,
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,10 @@
 //! What every keeper of a book does beside its venue's rule: says what it has on a slot, tells of gaps, and spaces repairs out.
 #![allow(dead_code)] // each example takes its own part of the support
 
-use hypersockets::{ConnectionEvent, DisconnectReason};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use hypersockets::{ConnectionEvent, DisconnectReason, Result};
 
 use super::book_board::Slot;
 use super::price_levels::{Level, PriceLevels};
@@ -31,35 +34,78 @@ impl Keeping {
         self.slot.account().quote = Some((bid, ask));
     }
 
-    /// The book is whole; `updates` were applied to it.
+    /// The book is whole; `updates` were applied to it. One whose bids reach its asks is none, whatever the venue's rule says.
     pub(crate) fn is_whole(&mut self, levels: &PriceLevels, updates: u64) {
+        self.repairs.is_answered();
         let mut account = self.slot.account();
-        account.resyncs += u64::from(std::mem::take(&mut self.is_lost));
         account.updates += updates;
-        account.in_sync = true;
+        account.touched = Some(Instant::now());
+        account.in_sync = !account.is_doubted && !levels.is_crossed();
+        if account.in_sync {
+            account.resyncs += u64::from(std::mem::take(&mut self.is_lost));
+        }
         account.show(levels);
     }
 
     /// Something is missing, in these words, and the book is void.
     pub(crate) fn is_broken(&mut self, gap: &str) {
         println!("{}: {gap}; starting anew", self.name);
-        self.is_lost = true;
+        let was_lost = std::mem::replace(&mut self.is_lost, true);
         let mut account = self.slot.account();
-        account.gaps += 1;
+        account.gaps += u64::from(!was_lost);
         account.in_sync = false;
     }
 
-    /// To be called before a snapshot is asked for: waits where that was done often lately.
-    pub(crate) fn begin_repair(&mut self) {
-        self.repairs.begin();
+    /// There is no book at the moment, without anything being missing.
+    pub(crate) fn is_void(&mut self) {
+        self.slot.account().in_sync = false;
+    }
+
+    /// Whether a message could not be read that may have been this book's; true once for each.
+    pub(crate) fn is_doubted(&mut self) -> bool {
+        std::mem::take(&mut self.slot.account().is_doubted)
+    }
+
+    /// Whether a snapshot may be asked for now: not where one was a moment ago, nor where the run ends.
+    pub(crate) fn may_repair(&mut self) -> bool {
+        !self.slot.is_closing() && self.repairs.begin(Instant::now())
+    }
+
+    /// The snapshot is here.
+    pub(crate) fn has_snapshot(&mut self) {
+        self.repairs.is_answered();
+    }
+
+    /// Whether there is no book yet, and has not been for so long that it is to be asked for again.
+    pub(crate) fn is_overdue(&mut self) -> bool {
+        self.is_void();
+        !self.slot.is_closing() && self.repairs.is_overdue(Instant::now())
+    }
+
+    /// What became of a message. What fails because the run ends is no failure.
+    pub(crate) fn judge(&mut self, taken: Result<()>) -> Result<()> {
+        if taken.is_err() && self.slot.is_closing() {
+            return Ok(());
+        }
+        self.slot.account().errors += u64::from(taken.is_err());
+        taken
     }
 
     /// Whether the book is void by this: what was said meanwhile is gone. A book that was whole when we left stays as it is.
     pub(crate) fn is_void_by(&mut self, event: &ConnectionEvent) -> bool {
         let is_void = matches!(event, ConnectionEvent::Lost { reason, .. } if *reason != DisconnectReason::Shutdown);
         if is_void {
-            self.slot.account().in_sync = false;
+            // What was asked for does not come any more.
+            self.repairs.is_answered();
+            let mut account = self.slot.account();
+            account.in_sync = false;
+            account.is_doubted = false;
         }
         is_void
     }
+}
+
+/// A panic as an error: the book that it left half done is void, as it is after any other error.
+pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err("a panic".into()))
 }

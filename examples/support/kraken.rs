@@ -1,6 +1,8 @@
 //! Kraken's messages, version 2, as types, and the checksum by which a book is judged (docs.kraken.com, "Book checksum"). Prices and
 //! quantities are JSON numbers whose digits count, so they are never read as floats.
 
+use std::collections::BTreeMap;
+
 use hypersockets::Result;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -44,6 +46,7 @@ impl Feed {
                     checksum: book.checksum,
                 })
             }
+            Wire { channel: Some("book"), .. } => return Err("a book without data".into()),
             Wire { channel: Some("heartbeat"), .. } => Self::Heartbeat,
             Wire { method: Some("subscribe"), result: Some(WireResult { symbol, depth: Some(depth) }), .. } => {
                 Self::Subscribed { symbol: symbol.to_owned(), depth }
@@ -102,6 +105,29 @@ impl Book {
             true => Applied::Snapshot,
             false => Applied::Update,
         })
+    }
+}
+
+/// Whether recorded messages follow on each other, by pair.
+#[derive(Debug, Default)]
+pub(crate) struct Chain(BTreeMap<String, Book>);
+
+impl Chain {
+    /// What is wrong with the book from this message on, if anything, up to the next snapshot.
+    pub(crate) fn gap_before(&mut self, line: &str) -> Option<String> {
+        let message = match Feed::parse(line).ok()? {
+            Feed::Subscribed { symbol, depth } => {
+                self.0.insert(symbol, Book::new(depth));
+                return None;
+            }
+            Feed::Book(message) => message,
+            Feed::Heartbeat | Feed::Other(_) => return None,
+        };
+        match self.0.get_mut(&message.symbol)?.apply(&message) {
+            Ok(Applied::Mismatch { ours, theirs }) => Some(format!("the checksum is {ours}, and should be {theirs}")),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        }
     }
 }
 

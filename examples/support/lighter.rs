@@ -1,5 +1,7 @@
 //! Lighter's messages as types, and the rule by which its order books are kept (apidocs.lighter.xyz, "WebSocket").
 
+use std::collections::BTreeMap;
+
 use hypersockets::Result;
 use serde::Deserialize;
 use serde_json::Value;
@@ -50,6 +52,7 @@ impl Feed {
                     nonces: book.begin_nonce.zip(book.nonce),
                 })
             }
+            ("order_book", ..) => return Err("an order book without its channel or its levels".into()),
             ("trade", ..) => Self::Trade(wire.trades.map_or(Ok(Value::Null), |all| last(all.get()))?),
             ("market_stats", ..) => Self::Stats(whole()?["market_stats"].take()),
             _ => Self::Other(whole()?),
@@ -119,8 +122,26 @@ impl Last {
                 Some(format!("offset {} behind offset {offset}", message.offset))
             }
             (Some(_), Some(_)) => None,
-            _ if message.offset != offset + 1 => Some(format!("offset {} behind offset {offset}", message.offset)),
+            _ if offset.checked_add(1) != Some(message.offset) => {
+                Some(format!("offset {} behind offset {offset}", message.offset))
+            }
             _ => None,
+        }
+    }
+}
+
+/// Whether recorded messages follow on each other, by market.
+#[derive(Debug, Default)]
+pub(crate) struct Chain(BTreeMap<u32, Book>);
+
+impl Chain {
+    /// What is missing before this message, if anything.
+    pub(crate) fn gap_before(&mut self, line: &str) -> Option<String> {
+        let Ok(Feed::Book(message)) = Feed::parse(line) else { return None };
+        match self.0.entry(message.market).or_default().apply(&message) {
+            Ok(Applied::Gap(gap)) => Some(gap),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
         }
     }
 }

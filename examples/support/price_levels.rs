@@ -60,6 +60,12 @@ impl PriceLevels {
         self.asks.values()
     }
 
+    /// Whether a bid is as high as an ask, or higher: on no market for longer than a moment.
+    pub(crate) fn is_crossed(&self) -> bool {
+        let best = self.bids.last_key_value().zip(self.asks.first_key_value());
+        best.is_some_and(|((bid, _), (ask, _))| bid >= ask)
+    }
+
     /// Bid and ask levels.
     pub(crate) fn depth(&self) -> (usize, usize) {
         (self.bids.len(), self.asks.len())
