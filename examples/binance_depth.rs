@@ -31,7 +31,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use hypersockets::simulator::{Venue, VenueBuilder};
-use hypersockets::{Client, ConnectionEvent, CtrlC, MessageHandler, MessageRouter, RequestId, Result, WsMessage};
+use hypersockets::{
+    Client, ClientState, ConnectionEvent, CtrlC, MessageHandler, MessageRouter, RequestId, Result, WsMessage,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::binance::{Applied, Book, Chain, Depth, Feed, Snapshot};
@@ -193,10 +195,17 @@ impl BookKeeper {
             if let Some(gap) = gap {
                 self.keeping.is_broken(&gap);
             }
-            if !self.keeping.may_repair() {
+            // The book stays void; a later event asks.
+            if self.api.state() != ClientState::Live || !self.keeping.may_repair() {
                 return Ok(());
             }
-            let snapshot = self.snapshot(&event.symbol, snapshot_from)?;
+            let snapshot = match self.snapshot(&event.symbol, snapshot_from) {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    self.keeping.is_not_mended(&error);
+                    return Ok(());
+                }
+            };
             self.book.load(&snapshot)?;
             self.keeping.has_snapshot();
             applied = self.book.apply(event)?;

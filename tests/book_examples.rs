@@ -18,8 +18,10 @@ mod support {
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
+use hypersockets::simulator::{Session, Venue};
 use hypersockets::{CtrlC, Result};
 use support::recordings;
 
@@ -205,4 +207,192 @@ fn on_the_simulators_own_markets_every_loss_is_mended() {
         assert_eq!(ends.len(), 2);
         assert!(ends.iter().all(|end| end.in_sync && end.gaps > 0 && end.resyncs == end.gaps), "{ends:?}");
     }
+}
+
+/// An event of Binance's depth stream, with a bid that is its own.
+fn depth(first: u64, last: u64) -> binance_depth::support::binance::Depth {
+    use binance_depth::support::binance::Feed;
+    let text = format!(
+        r#"{{"stream":"x@depth","data":{{"s":"X","U":{first},"u":{last},"b":[["{}","1"]],"a":[]}}}}"#,
+        first % 1000
+    );
+    match Feed::parse(&text) {
+        Ok(Feed::Depth(depth)) => depth,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn binances_books_take_no_event_for_old_but_the_last_one() {
+    use binance_depth::support::binance::{Applied, Book, Snapshot};
+    let snapshot = |last: u64| -> Snapshot {
+        serde_json::from_str(&format!(r#"{{"lastUpdateId":{last},"bids":[],"asks":[]}}"#)).expect("a snapshot")
+    };
+    let gap = |applied: Result<Applied>| matches!(applied, Ok(Applied::Needs { gap: Some(_), .. }));
+    let mut book = Book::default();
+    assert_eq!(book.apply(&depth(5, 6)).ok(), Some(Applied::Needs { snapshot_from: 4, gap: None }));
+    book.load(&snapshot(8)).expect("plain levels");
+    assert_eq!(
+        book.apply(&depth(5, 6)).ok(),
+        Some(Applied::Early),
+        "it may still be that no event follows the snapshot"
+    );
+    assert_eq!(book.apply(&depth(7, 9)).ok(), Some(Applied::Update));
+    assert_eq!(book.apply(&depth(7, 9)).ok(), Some(Applied::Repeat));
+    assert!(gap(book.apply(&depth(8, 9))), "no repeat");
+    // One that ends where the snapshot does goes with it, also where nothing comes behind it.
+    book.load(&snapshot(12)).expect("plain levels");
+    assert_eq!(book.apply(&depth(10, 12)).ok(), Some(Applied::Update));
+    // A number that is far too large follows, and is found out by the next event.
+    assert_eq!(book.apply(&depth(13, u64::MAX)).ok(), Some(Applied::Update));
+    assert!(gap(book.apply(&depth(15, 16))));
+    for (first, last) in [(u64::MAX, u64::MAX), (0, 0), (9, 3)] {
+        book.load(&snapshot(u64::MAX - 2)).expect("plain levels");
+        assert!(!matches!(book.apply(&depth(first, last)), Ok(Applied::Update | Applied::Repeat)), "{first}, {last}");
+    }
+}
+
+#[test]
+fn numbers_at_the_end_of_their_range_are_gaps() {
+    use lighter_orderbook::support::lighter::{Applied, Book, Feed};
+    let mut book = Book::default();
+    let mut apply = |stage: &str, offset: u64| {
+        let text = format!(
+            r#"{{"channel":"order_book:0","order_book":{{"asks":[],"bids":[],"offset":{offset}}},"type":"{stage}/order_book"}}"#
+        );
+        match Feed::parse(&text) {
+            Ok(Feed::Book(message)) => book.apply(&message).expect("plain levels"),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(apply("subscribed", u64::MAX), Applied::Snapshot);
+    assert!(matches!(apply("update", 0), Applied::Gap(_)));
+    assert_eq!(apply("update", 1), Applied::Awaiting);
+}
+
+#[test]
+fn a_book_is_asked_for_once_and_again_where_it_does_not_come() {
+    use kraken_checksum::support::repairs::Repairs;
+    let mut repairs = Repairs::default();
+    let began = Instant::now();
+    let at = |ms| began + Duration::from_millis(ms);
+    assert!(repairs.begin(at(0)));
+    assert!(!repairs.begin(at(100)) && !repairs.is_overdue(at(100)), "it was asked for");
+    assert!(repairs.is_overdue(at(5000)) && repairs.begin(at(5000)), "it was lost");
+    repairs.is_answered();
+    assert!(repairs.begin(at(5001)), "the next gap");
+    repairs.is_answered();
+    assert!(!repairs.is_overdue(at(20_000)), "counted from the first time that it is missed");
+    assert!(repairs.is_overdue(at(25_000)));
+    // Many in a minute are spaced out, though each is answered.
+    let asked = (30_000..50_000).filter(|ms| {
+        repairs.is_answered();
+        repairs.begin(at(*ms))
+    });
+    assert_eq!(asked.count(), 20 - 3 + 3, "three were in this minute, and three pauses fit into twenty seconds");
+}
+
+#[test]
+fn snapshots_come_from_the_market_of_the_stream() {
+    use binance_depth::support::binance_hosts::{api_of, base_of};
+    let api = |url: &str| base_of(url).and_then(api_of).map_err(|error| error.to_string());
+    let is = |url: &str, wanted: &str| assert_eq!(api(url).as_deref(), Ok(wanted), "{url}");
+    is("wss://stream.binance.com:9443", "wss://ws-api.binance.com:443/ws-api/v3");
+    is("wss://fstream.binance.com/", "wss://ws-fapi.binance.com/ws-fapi/v1");
+    is("wss://stream.testnet.binance.vision/ws", "wss://ws-api.testnet.binance.vision/ws-api/v3");
+    is("ws://127.0.0.1:1234/ws", "ws://127.0.0.1:1234/ws-api/v3");
+    is("ws://127.0.0.1:1234/", "ws://127.0.0.1:1234/ws-api/v3");
+    is("wss://books.example", "wss://books.example/ws-api/v3");
+    assert!(api("wss://dstream.binance.com").is_err_and(|error| error.contains("--api")));
+    for nonsense in ["nonsense", "http://stream.binance.com", "wss://", ""] {
+        assert!(api(nonsense).is_err_and(|error| error.contains("URL")), "{nonsense:?}");
+    }
+}
+
+#[test]
+fn a_recording_without_a_book_or_without_its_snapshot_ends_by_itself() {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bookless");
+    std::fs::create_dir_all(&place).expect("a place of our own");
+    let play = |name: &str, lines: &str| {
+        let file = place.join(name);
+        std::fs::write(&file, lines).expect("a place of our own");
+        let options = |file: &Path| ["example".to_owned(), "--replay".to_owned(), file.display().to_string()];
+        let lighter = lighter_orderbook::Options::parse_from(options(&file));
+        let kraken = kraken_checksum::Options::parse_from(options(&file));
+        let binance = binance_depth::Options::parse_from(options(&file));
+        [
+            lighter_orderbook::run(&lighter, &CTRL_C).map(|ended| ended.faults),
+            kraken_checksum::run(&kraken, &CTRL_C).map(|ended| ended.faults),
+            binance_depth::run(&binance, &CTRL_C).map(|ended| ended.faults),
+        ]
+    };
+    for (name, lines) in [("empty.jsonl", ""), ("control.jsonl", "{\"channel\":\"heartbeat\"}\n")] {
+        for ended in play(name, lines) {
+            let error = ended.expect_err("there is no book in it").to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+    let update =
+        r#"{"channel":"order_book:0","order_book":{"asks":[],"bids":[],"offset":7},"type":"update/order_book"}"#;
+    let [lighter, ..] = play("update.jsonl", &format!("{update}\n"));
+    assert_eq!(lighter.expect("it has a book"), ["order_book:0 is not in sync"]);
+}
+
+/// Runs kraken_checksum against a venue that does what `act` does with its session.
+fn with_kraken(books: &str, act: impl FnOnce(&Session) + Send) -> kraken_checksum::support::book_end::Ended {
+    let venue = Venue::scripted().start().expect("a free port");
+    let arguments = ["example", &venue.url(), "--books", books, "--for", "1s"].map(str::to_owned);
+    std::thread::scope(|scope| {
+        scope.spawn(|| act(&venue.next_session(PATIENCE).expect("the example dials")));
+        kraken_checksum::run(&kraken_checksum::Options::parse_from(arguments), &CTRL_C).expect("the venue is there")
+    })
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const ACCEPTED: &str = r#"{"method":"subscribe","result":{"channel":"book","depth":10,"symbol":"A/B"},"success":true}"#;
+
+/// A book of Kraken's with one bid and one ask.
+fn snapshot_of_kraken(bid: u32, ask: u32) -> String {
+    let checksum = crc32fast::hash(format!("{ask}1{bid}1").as_bytes());
+    let level = |price: u32| format!(r#"{{"price":{price},"qty":1}}"#);
+    let book = format!(r#""bids":[{}],"asks":[{}],"checksum":{checksum}"#, level(bid), level(ask));
+    format!(r#"{{"channel":"book","type":"snapshot","data":[{{"symbol":"A/B",{book}}}]}}"#)
+}
+
+#[test]
+fn what_cannot_be_read_makes_a_book_void_until_it_was_asked_for_anew() {
+    let ended = with_kraken("A/B", |session| {
+        session.await_text(PATIENCE).expect("a subscription");
+        session.send_text(ACCEPTED);
+        session.send_text(snapshot_of_kraken(99, 101));
+        session.send_text("{ no JSON");
+        // Its keeper learns of that at the next message.
+        session.send_text(snapshot_of_kraken(99, 101));
+        let asked = [(); 2].map(|()| session.await_text(PATIENCE).expect("it is asked for anew"));
+        assert!(asked[0].contains("unsubscribe") && asked[1].contains(r#""subscribe""#), "{asked:?}");
+        session.send_text(ACCEPTED);
+        session.send_text(snapshot_of_kraken(98, 101));
+    });
+    let [book] = &ended.books[..] else { panic!("{ended:?}") };
+    assert!(book.in_sync && book.errors == 1 && book.bid.as_ref().is_some_and(|bid| bid.0 == "98"), "{book:?}");
+    assert_eq!(ended.faults, ["1 message(s) not understood"]);
+}
+
+#[test]
+fn a_book_whose_bids_reach_its_asks_is_not_in_sync() {
+    let ended = with_kraken("A/B", |session| {
+        session.await_text(PATIENCE).expect("a subscription");
+        session.send_text(ACCEPTED);
+        session.send_text(snapshot_of_kraken(101, 101));
+    });
+    assert_eq!(ended.faults, ["A/B is not in sync"]);
+}
+
+#[test]
+fn what_the_venue_refuses_is_told_at_the_end() {
+    let ended = with_kraken("NO/PE", |session| {
+        session.await_text(PATIENCE).expect("a subscription");
+        session.send_text(r#"{"error":"Currency pair not supported NO/PE","method":"subscribe","success":false}"#);
+    });
+    assert!(ended.faults[0].contains("refuses NO/PE: Currency pair not supported"), "{:?}", ended.faults);
 }

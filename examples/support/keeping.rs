@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use hypersockets::{ConnectionEvent, DisconnectReason, Result};
+use hypersockets::{ConnectionEvent, DisconnectReason, HyperSocketError, Result};
 
 use super::book_board::Slot;
 use super::price_levels::{Level, PriceLevels};
@@ -69,6 +69,13 @@ impl Keeping {
     /// Whether a snapshot may be asked for now: not where one was a moment ago, nor where the run ends.
     pub(crate) fn may_repair(&mut self) -> bool {
         !self.slot.is_closing() && self.repairs.begin(Instant::now())
+    }
+
+    /// There is no snapshot, for this reason. That is no fault of a message's; the book says that it is not in sync.
+    pub(crate) fn is_not_mended(&self, why: &HyperSocketError) {
+        if !self.slot.is_closing() {
+            eprintln!("{}: {why}; to be asked for again", self.name);
+        }
     }
 
     /// The snapshot is here.

@@ -196,7 +196,8 @@ impl VenueBuilder {
         self
     }
 
-    /// Binance, Kraken and Lighter: every Nth update of a book happens, and nobody is told. 0, the default, is none.
+    /// Binance, Kraken and Lighter: every Nth update of each book happens, and nobody is told; but never the last of a history, behind which
+    /// nothing could show the loss. 0, the default, is none.
     pub fn lose_every(mut self, updates: u64) -> Self {
         self.lose_every = updates;
         self
