@@ -339,9 +339,13 @@ fn a_recording_without_a_book_or_without_its_snapshot_ends_by_itself() {
 }
 
 /// Runs kraken_checksum against a venue that does what `act` does with its session.
-fn with_kraken(books: &str, act: impl FnOnce(&Session) + Send) -> kraken_checksum::support::book_end::Ended {
+fn with_kraken(
+    books: &str,
+    time: &str,
+    act: impl FnOnce(&Session) + Send,
+) -> kraken_checksum::support::book_end::Ended {
     let venue = Venue::scripted().start().expect("a free port");
-    let arguments = ["example", &venue.url(), "--books", books, "--for", "1s"].map(str::to_owned);
+    let arguments = ["example", &venue.url(), "--books", books, "--for", time].map(str::to_owned);
     std::thread::scope(|scope| {
         scope.spawn(|| act(&venue.next_session(PATIENCE).expect("the example dials")));
         kraken_checksum::run(&kraken_checksum::Options::parse_from(arguments), &CTRL_C).expect("the venue is there")
@@ -361,7 +365,7 @@ fn snapshot_of_kraken(bid: u32, ask: u32) -> String {
 
 #[test]
 fn what_cannot_be_read_makes_a_book_void_until_it_was_asked_for_anew() {
-    let ended = with_kraken("A/B", |session| {
+    let ended = with_kraken("A/B", "1s", |session| {
         session.await_text(PATIENCE).expect("a subscription");
         session.send_text(ACCEPTED);
         session.send_text(snapshot_of_kraken(99, 101));
@@ -379,8 +383,38 @@ fn what_cannot_be_read_makes_a_book_void_until_it_was_asked_for_anew() {
 }
 
 #[test]
+fn a_snapshot_that_is_lost_or_wrong_is_asked_for_again() {
+    let ended = with_kraken("A/B", "8s", |session| {
+        session.await_text(PATIENCE).expect("a subscription");
+        session.send_text(ACCEPTED);
+        // Updates come, and no snapshot.
+        let update = snapshot_of_kraken(99, 101).replace("snapshot", "update");
+        let began = Instant::now();
+        let asked = std::iter::repeat_with(|| {
+            session.send_text(&update);
+            session.await_text(Duration::from_millis(100)).ok()
+        });
+        let asked = asked.take_while(|_| began.elapsed() < 2 * PATIENCE).flatten().next();
+        assert!(asked.is_some_and(|asked| asked.contains("unsubscribe")), "it is asked for anew");
+        session.await_text(PATIENCE).expect("a subscription");
+        session.send_text(ACCEPTED);
+        session.send_text(snapshot_of_kraken(98, 101));
+        // Another one, which is broken.
+        session.send_text(snapshot_of_kraken(98, 101).replace(r#""qty":1"#, r#""qty":"one""#));
+        let asked = [(); 2].map(|()| session.await_text(PATIENCE).expect("it is asked for anew"));
+        assert!(asked[1].contains(r#""subscribe""#), "{asked:?}");
+        session.send_text(ACCEPTED);
+        session.send_text(snapshot_of_kraken(97, 101));
+    });
+    let [book] = &ended.books[..] else { panic!("{ended:?}") };
+    assert!(book.in_sync && book.bid.as_ref().is_some_and(|bid| bid.0 == "97"), "{book:?}");
+    assert_eq!((book.errors, book.gaps, book.resyncs), (1, 2, 2), "{book:?}");
+    assert_eq!(ended.faults, ["1 message(s) failed in a handler"]);
+}
+
+#[test]
 fn a_book_whose_bids_reach_its_asks_is_not_in_sync() {
-    let ended = with_kraken("A/B", |session| {
+    let ended = with_kraken("A/B", "1s", |session| {
         session.await_text(PATIENCE).expect("a subscription");
         session.send_text(ACCEPTED);
         session.send_text(snapshot_of_kraken(101, 101));
@@ -390,7 +424,7 @@ fn a_book_whose_bids_reach_its_asks_is_not_in_sync() {
 
 #[test]
 fn what_the_venue_refuses_is_told_at_the_end() {
-    let ended = with_kraken("NO/PE", |session| {
+    let ended = with_kraken("NO/PE", "1s", |session| {
         session.await_text(PATIENCE).expect("a subscription");
         session.send_text(r#"{"error":"Currency pair not supported NO/PE","method":"subscribe","success":false}"#);
     });

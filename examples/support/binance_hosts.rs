@@ -3,14 +3,15 @@
 
 use hypersockets::{HyperSocketError, Result};
 
-/// The hosts of the venue, and their APIs. The COIN-M futures' has no `depth`.
-const APIS: [(&str, Option<&str>); 8] = [
+/// The hosts of the venue, and their APIs; for the COIN-M futures no API is known that answers `depth`.
+const APIS: [(&str, Option<&str>); 9] = [
     ("stream.binance.com", Some("wss://ws-api.binance.com:443/ws-api/v3")),
     ("data-stream.binance.vision", Some("wss://ws-api.binance.com:443/ws-api/v3")),
     ("stream.testnet.binance.vision", Some("wss://ws-api.testnet.binance.vision/ws-api/v3")),
     ("testnet.binance.vision", Some("wss://ws-api.testnet.binance.vision/ws-api/v3")),
     ("fstream.binance.com", Some("wss://ws-fapi.binance.com/ws-fapi/v1")),
     ("fstream.binancefuture.com", Some("wss://testnet.binancefuture.com/ws-fapi/v1")),
+    ("stream.binancefuture.com", Some("wss://testnet.binancefuture.com/ws-fapi/v1")),
     ("dstream.binance.com", None),
     ("dstream.binancefuture.com", None),
 ];
@@ -30,14 +31,14 @@ pub(crate) fn base_of(url: &str) -> Result<&str> {
 /// The API that goes with the streams of `base`: the venue's own for its hosts, and the same host for any other.
 ///
 /// # Errors
-/// The market has none.
+/// None is known for the market.
 pub(crate) fn api_of(base: &str) -> Result<String> {
     let authority = base.split_once("://").map_or(base, |(_, authority)| authority);
     let host = authority.split([':', '/']).next().unwrap_or_default().to_ascii_lowercase();
     match APIS.iter().find(|(known, _)| *known == host) {
         Some((_, Some(api))) => Ok((*api).to_owned()),
         Some((_, None)) => {
-            Err(format!("{host}: its market has no WebSocket API for snapshots; name one with --api").into())
+            Err(format!("{host}: no WebSocket API is known for its snapshots; name one with --api").into())
         }
         None => Ok(format!("{base}/ws-api/v3")),
     }
