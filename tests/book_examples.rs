@@ -413,6 +413,47 @@ fn a_snapshot_that_is_lost_or_wrong_is_asked_for_again() {
 }
 
 #[test]
+fn a_snapshot_of_binances_that_no_event_goes_beyond_is_no_book() {
+    let venue = Venue::scripted().start().expect("a free port");
+    let arguments = ["example", &venue.url(), "--books", "X", "--for", "8s"].map(str::to_owned);
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let api = venue.next_session(PATIENCE).expect("the example asks here");
+            let feed = venue.next_session(PATIENCE).expect("and listens there");
+            assert!(
+                api.path() == "/ws-api/v3" && feed.path().starts_with("/stream?streams=x@depth"),
+                "{api:?} {feed:?}"
+            );
+            let event = |first: u64, last: u64| {
+                let levels = format!(r#""b":[["{first}","1"]],"a":[["999","1"]]"#);
+                feed.send_text(format!(
+                    r#"{{"stream":"x@depth@100ms","data":{{"s":"X","U":{first},"u":{last},{levels}}}}}"#
+                ));
+            };
+            let answer = |request: &str, last: u64| {
+                let request: serde_json::Value = serde_json::from_str(request).expect("a request");
+                let book = format!(r#"{{"lastUpdateId":{last},"bids":[],"asks":[]}}"#);
+                api.send_text(format!(r#"{{"id":{},"status":200,"result":{book}}}"#, request["id"]));
+            };
+            event(5, 6);
+            answer(&api.await_text(PATIENCE).expect("a snapshot is asked for"), u64::MAX);
+            let began = Instant::now();
+            let asked = std::iter::repeat_with(|| {
+                event(7, 8);
+                api.await_text(Duration::from_millis(100)).ok()
+            });
+            let asked = asked.take_while(|_| began.elapsed() < 2 * PATIENCE).flatten().next();
+            answer(&asked.expect("it is asked for anew"), 8);
+            event(9, 9);
+        });
+        binance_depth::run(&binance_depth::Options::parse_from(arguments), &CTRL_C).expect("the venue is there")
+    });
+    let [book] = &ended.books[..] else { panic!("{ended:?}") };
+    assert_eq!(book.bid.as_ref().map(|bid| bid.0.as_str()), Some("9"), "{book:?}");
+    assert!(book.in_sync && book.gaps == 1 && book.resyncs == 1 && ended.faults.is_empty(), "{ended:?}");
+}
+
+#[test]
 fn a_book_whose_bids_reach_its_asks_is_not_in_sync() {
     let ended = with_kraken("A/B", "1s", |session| {
         session.await_text(PATIENCE).expect("a subscription");
