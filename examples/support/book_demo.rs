@@ -122,7 +122,8 @@ impl BookDemo {
             if has_ended || longest.is_some_and(|longest| began.elapsed() >= longest) {
                 over_since.get_or_insert_with(Instant::now);
             }
-            let is_settled = || venue.is_none_or(|venue| board.is_in_sync() && has_handled_all(clients, venue));
+            // The books come last: what they are then is what they are told to be.
+            let is_settled = || venue.is_none_or(|venue| has_handled_all(clients, venue) && board.is_in_sync());
             if happenings.is_over()
                 || over_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE || is_settled())
             {

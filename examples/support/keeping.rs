@@ -47,8 +47,12 @@ impl Keeping {
         account.show(levels);
     }
 
-    /// Something is missing, in these words, and the book is void.
+    /// Something is missing, in these words, and the book is void. One that was whole when the run ended is told as it was: there is
+    /// nobody any more who would mend it.
     pub(crate) fn is_broken(&mut self, gap: &str) {
+        if self.slot.is_closing() {
+            return;
+        }
         println!("{}: {gap}; starting anew", self.name);
         let was_lost = std::mem::replace(&mut self.is_lost, true);
         let mut account = self.slot.account();
@@ -58,7 +62,8 @@ impl Keeping {
 
     /// There is no book at the moment, without anything being missing.
     pub(crate) fn is_void(&mut self) {
-        self.slot.account().in_sync = false;
+        let is_closing = self.slot.is_closing();
+        self.slot.account().in_sync &= is_closing;
     }
 
     /// Whether a message could not be read that may have been this book's; true once for each.
