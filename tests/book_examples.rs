@@ -253,6 +253,17 @@ fn binances_books_take_no_event_for_old_but_the_last_one() {
 }
 
 #[test]
+fn what_binance_says_is_a_streams_or_about_the_connection_or_not_understood() {
+    use binance_depth::support::binance::Feed;
+    for about in [r#"{"result":null,"id":1}"#, r#"{"e":"serverShutdown","E":1}"#, r#"{"stream":"x@trade","data":{}}"#] {
+        assert!(matches!(Feed::parse(about), Ok(Feed::Other(_))), "{about}");
+    }
+    for broken in ["", "{", "[]", r#"{"stream":"x@depth"}"#, r#"{"stream":"x@depth","data":{"s":"X","U":-1}}"#] {
+        assert!(Feed::parse(broken).is_err(), "{broken}");
+    }
+}
+
+#[test]
 fn numbers_at_the_end_of_their_range_are_gaps() {
     use lighter_orderbook::support::lighter::{Applied, Book, Feed};
     let mut book = Book::default();
@@ -365,7 +376,7 @@ fn snapshot_of_kraken(bid: u32, ask: u32) -> String {
 
 #[test]
 fn what_cannot_be_read_makes_a_book_void_until_it_was_asked_for_anew() {
-    let ended = with_kraken("A/B", "1s", |session| {
+    let ended = with_kraken("A/B", "3s", |session| {
         session.await_text(PATIENCE).expect("a subscription");
         session.send_text(ACCEPTED);
         session.send_text(snapshot_of_kraken(99, 101));
@@ -455,7 +466,7 @@ fn a_snapshot_of_binances_that_no_event_goes_beyond_is_no_book() {
 
 #[test]
 fn a_book_whose_bids_reach_its_asks_is_not_in_sync() {
-    let ended = with_kraken("A/B", "1s", |session| {
+    let ended = with_kraken("A/B", "3s", |session| {
         session.await_text(PATIENCE).expect("a subscription");
         session.send_text(ACCEPTED);
         session.send_text(snapshot_of_kraken(101, 101));
@@ -465,7 +476,7 @@ fn a_book_whose_bids_reach_its_asks_is_not_in_sync() {
 
 #[test]
 fn what_the_venue_refuses_is_told_at_the_end() {
-    let ended = with_kraken("NO/PE", "1s", |session| {
+    let ended = with_kraken("NO/PE", "3s", |session| {
         session.await_text(PATIENCE).expect("a subscription");
         session.send_text(r#"{"error":"Currency pair not supported NO/PE","method":"subscribe","success":false}"#);
     });

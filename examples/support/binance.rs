@@ -51,21 +51,21 @@ pub(crate) struct Snapshot {
 
 impl Feed {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let other = || Ok(Self::Other(text.to_owned()));
-        let combined: Combined<'_> = match serde_json::from_str(text) {
-            Ok(combined) => combined,
-            // An answer to a request has an id; anything else is no message of the venue's.
-            Err(error) => return serde_json::from_str::<Answer>(text).map_or(Err(error.into()), |_| other()),
+        let Combined { stream, data } = serde_json::from_str(text)?;
+        let (stream, data) = match (stream, data) {
+            (Some(stream), Some(data)) => (stream, data.get()),
+            // An answer, or a word about the connection.
+            (None, None) => return Ok(Self::Other(text.to_owned())),
+            _ => return Err("half a message of a stream".into()),
         };
-        let kind = combined.stream.split_once('@').map_or("", |(_, kind)| kind);
-        let data = combined.data.get();
+        let kind = stream.split_once('@').map_or("", |(_, kind)| kind);
         Ok(match kind.split('@').next() {
             Some("depth") => Self::Depth(serde_json::from_str(data)?),
             Some("bookTicker") => {
                 let Ticker { symbol, bid, bid_size, ask, ask_size } = serde_json::from_str(data)?;
                 Self::Quote { symbol, bid: (bid, bid_size), ask: (ask, ask_size) }
             }
-            _ => return other(),
+            _ => Self::Other(text.to_owned()),
         })
     }
 }
@@ -120,9 +120,7 @@ impl Book {
         let gap = match self.state {
             State::Void => return Ok(event.needs(None)),
             State::Snapshot(last) if event.last < last => return Ok(Applied::Early),
-            // It ends where the snapshot does, which has it.
-            State::Snapshot(last) if event.last == last => None,
-            // The first one may overlap the snapshot, or follow it.
+            // The first one may end where the snapshot does, overlap it, or follow it.
             State::Snapshot(last) if event.follows().is_some_and(|follows| follows <= last) => None,
             State::Snapshot(last) => {
                 Some(format!("the snapshot ends at {last}, and the events begin at {}", event.first))
@@ -173,18 +171,11 @@ impl Chain {
     }
 }
 
-/// What the venue says to a request.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(rename = "id")]
-    _id: serde_json::Value,
-}
-
 #[derive(Deserialize)]
 struct Combined<'a> {
-    stream: &'a str,
+    stream: Option<&'a str>,
     #[serde(borrow)]
-    data: &'a serde_json::value::RawValue,
+    data: Option<&'a serde_json::value::RawValue>,
 }
 
 #[derive(Deserialize)]
