@@ -148,27 +148,31 @@ impl<More: Args> Run<More> {
     }
 }
 
-/// One line on stderr for what happens to a connection; our own shutdown is no news.
+/// One line on stderr for what happens to a connection.
 pub(crate) fn tell(name: &str, event: &ClientEvent) {
-    match event {
-        ClientEvent::Connection(ConnectionEvent::Lost { reason: DisconnectReason::Shutdown, .. })
-        | ClientEvent::Closed { reason: DisconnectReason::Shutdown } => {}
-        ClientEvent::Connection(ConnectionEvent::Live { epoch }) => eprintln!("{name}: live, session {epoch}"),
-        ClientEvent::Connection(ConnectionEvent::Lost { epoch, reason, .. }) => {
-            eprintln!("{name}: session {epoch} lost: {reason}");
-        }
-        ClientEvent::DialFailed { reason, retry_in, .. } => {
-            eprintln!("{name}: dials again in {retry_in:.1?}: {reason}");
-        }
-        ClientEvent::HeldBack { retry_in } => eprintln!("{name}: the next dial waits {retry_in:.1?} for its turn"),
-        ClientEvent::Closed { reason } => eprintln!("{name}: closed for good: {reason}"),
-        ClientEvent::SubscriptionFailed { name: subscription, why } => {
-            eprintln!("{name}: subscription {subscription} refused: {why}");
-        }
-        ClientEvent::ParseFailed { error } => eprintln!("{name}: not understood: {error}"),
-        ClientEvent::HandlerFailed { route, error } => eprintln!("{name}: handler of {route} failed: {error}"),
-        _ => {}
+    if let Some(told) = words(event) {
+        eprintln!("{name}: {told}");
     }
+}
+
+/// What happens to a connection, in words; `None` where that is no news, as our own shutdown is none.
+pub(crate) fn words(event: &ClientEvent) -> Option<String> {
+    Some(match event {
+        ClientEvent::Connection(ConnectionEvent::Lost { reason: DisconnectReason::Shutdown, .. })
+        | ClientEvent::Closed { reason: DisconnectReason::Shutdown } => return None,
+        ClientEvent::Connection(ConnectionEvent::Live { epoch }) => format!("live, session {epoch}"),
+        ClientEvent::Connection(ConnectionEvent::Lost { epoch, reason, .. }) => {
+            format!("session {epoch} lost: {reason}")
+        }
+        ClientEvent::DialFailed { reason, retry_in, .. } => format!("dials again in {retry_in:.1?}: {reason}"),
+        ClientEvent::HeldBack { retry_in } => format!("the next dial waits {retry_in:.1?} for its turn"),
+        ClientEvent::Closed { reason } => format!("closed for good: {reason}"),
+        ClientEvent::SubscriptionFailed { name, why } => format!("the venue refuses {name}: {why}"),
+        ClientEvent::ParseFailed { error } => format!("not understood: {error}"),
+        ClientEvent::HandlerFailed { route, error } => format!("handler of {route} failed: {error}"),
+        ClientEvent::Unrouted { route } => format!("nobody handles {route}"),
+        _ => return None,
+    })
 }
 
 /// Says how it went.

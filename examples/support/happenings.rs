@@ -1,6 +1,8 @@
 //! Tells on stderr what happens to connections, as it happens, and keeps what is still to be told at the end.
 
-use hypersockets::{Client, ClientEvent, ConnectionEvent, DisconnectReason, Events};
+use hypersockets::{Client, ClientEvent, ConnectionEvent, Events};
+
+use super::demo::words;
 
 /// What happens to some clients.
 #[derive(Debug)]
@@ -22,7 +24,8 @@ impl Happenings {
     pub(crate) fn tell(&mut self) {
         for (name, events) in &self.clients {
             while let Some(event) = events.try_next() {
-                let Some(told) = in_words(&event) else { continue };
+                let is_first = matches!(event, ClientEvent::Connection(ConnectionEvent::Live { epoch: 1 }));
+                let Some(told) = words(&event).filter(|_| !is_first) else { continue };
                 eprintln!("{name}: {told}");
                 self.is_over |= matches!(event, ClientEvent::Closed { .. });
                 if matches!(event, ClientEvent::Closed { .. } | ClientEvent::SubscriptionFailed { .. }) {
@@ -40,24 +43,4 @@ impl Happenings {
     pub(crate) fn into_refused(self) -> Vec<String> {
         self.refused
     }
-}
-
-/// `None` where nothing is the matter.
-fn in_words(event: &ClientEvent) -> Option<String> {
-    Some(match event {
-        ClientEvent::Connection(ConnectionEvent::Live { epoch }) if *epoch > 1 => "connected again".to_owned(),
-        ClientEvent::Connection(ConnectionEvent::Lost { reason, .. }) if *reason != DisconnectReason::Shutdown => {
-            format!("connection lost: {reason}")
-        }
-        ClientEvent::DialFailed { attempt, reason, retry_in } => {
-            format!("dial {attempt} failed: {reason}; the next in {retry_in:?}")
-        }
-        ClientEvent::HeldBack { retry_in } => format!("the next dial is held back for {retry_in:?}"),
-        ClientEvent::Closed { reason } if *reason != DisconnectReason::Shutdown => format!("given up: {reason}"),
-        ClientEvent::ParseFailed { error } => format!("a message was not understood: {error}"),
-        ClientEvent::HandlerFailed { route, error } => format!("{route}: {error}"),
-        ClientEvent::SubscriptionFailed { name, why } => format!("the venue refuses {name}: {why}"),
-        ClientEvent::Unrouted { route } => format!("nobody handles {route}"),
-        _ => return None,
-    })
 }
