@@ -3,8 +3,7 @@
 use flate2::{Compress, FlushCompress};
 
 use super::super::deflate::Compression;
-use super::tests::frame;
-use super::tests_reference::{compare_inflated, unmasked};
+use super::tests_reference::{compare_inflated, frame, unmasked};
 use super::*;
 use crate::tests_random::Random;
 

@@ -1,7 +1,7 @@
 //! Random streams, lawful and broken, against tungstenite alone.
 
-use super::tests::{close_frame, frame};
-use super::tests_reference::compare;
+use super::tests::close_frame;
+use super::tests_reference::{compare, frame};
 
 /// SplitMix64.
 struct Random(u64);

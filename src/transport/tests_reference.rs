@@ -206,6 +206,25 @@ fn expected(stream: &[u8], limit: u64) -> Outcome {
     }
 }
 
+/// A frame as a venue sends it.
+pub(super) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let payload = payload.as_ref();
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..=125 => bytes.push(len as u8),
+        len @ 126..=0xFFFF => {
+            bytes.push(126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(127);
+            bytes.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
 /// The frames that we wrote, as first byte and payload; each must be masked and whole.
 pub(super) fn unmasked(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
@@ -349,7 +368,7 @@ mod inflating {
                 if opcode == 1 && std::str::from_utf8(&message).is_err() {
                     return (plain, Some(Verdict::Utf8));
                 }
-                append(&mut plain, 0x80 | opcode, &message);
+                plain.extend(frame(0x80 | opcode, &message));
             }
             rest = &rest[end..];
         }
@@ -374,22 +393,6 @@ mod inflating {
                 Ok(_) => {}
             }
         }
-    }
-
-    fn append(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
-        out.push(first);
-        match payload.len() {
-            length @ 0..=125 => out.push(length as u8),
-            length @ 126..=0xFFFF => {
-                out.push(126);
-                out.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-            length => {
-                out.push(127);
-                out.extend_from_slice(&(length as u64).to_be_bytes());
-            }
-        }
-        out.extend_from_slice(payload);
     }
 }
 

@@ -1,4 +1,4 @@
-use super::tests_reference::unmasked;
+use super::tests_reference::{frame, unmasked};
 use super::*;
 
 /// One client session, fed by hand; what it delivers is kept as text.
@@ -58,24 +58,6 @@ fn shown(incoming: &Incoming<'_>) -> String {
         Incoming::Ping => "ping".into(),
         Incoming::Pong(bytes) => format!("pong {}", String::from_utf8_lossy(bytes)),
     }
-}
-
-pub(super) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
-    let payload = payload.as_ref();
-    let mut bytes = vec![first];
-    match payload.len() {
-        len @ 0..=125 => bytes.push(len as u8),
-        len @ 126..=0xFFFF => {
-            bytes.push(126);
-            bytes.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(127);
-            bytes.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 pub(super) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
