@@ -199,7 +199,6 @@ pub(crate) fn say_if_never_live(client: &Client) {
 /// # Errors
 /// Where something is left, or where the client had given up by itself.
 pub(crate) fn end(client: &Client) -> Result<ShutdownReport> {
-    say_if_never_live(client);
     let report = client.shutdown_within(LAST_WORDS)?;
     if report.unhandled > 0 {
         return Err(format!("{} messages could not be given out within {LAST_WORDS:?}", report.unhandled).into());

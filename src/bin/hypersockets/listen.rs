@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::client::{Connection, Running, end, follow};
+use crate::client::{Connection, Running, end, follow, say_if_never_live};
 use crate::print::{AsItIs, Format, Outcome, Printer};
 use crate::{Result, status};
 
@@ -57,6 +57,7 @@ impl Listen {
         }
         let report = ended?;
         if !self.quiet {
+            say_if_never_live(&client);
             let metrics = &report.metrics;
             status::say(&format!(
                 "{} messages in {} bytes, {} reconnects",

@@ -9,7 +9,7 @@ use clap::Args;
 use hypersockets::simulator::RecordingWriter;
 use hypersockets::{ConnectionEvent, Delivery, MessageHandler};
 
-use crate::client::{Connection, Running, end, follow, unix_ns_ago};
+use crate::client::{Connection, Running, end, follow, say_if_never_live, unix_ns_ago};
 use crate::print::{AsItIs, Raw};
 use crate::{Result, status};
 
@@ -52,6 +52,7 @@ impl Record {
         }
         let report = ended?;
         if !self.quiet {
+            say_if_never_live(&client);
             let messages = report.metrics.messages_received;
             status::say(&format!("{messages} messages in {}", self.file.display()));
         }

@@ -132,7 +132,9 @@ impl Latency {
             log.as_mut().map_or(Ok(()), |log| log.write(interval))
         };
         let before = self.watch(&clients, &running, &mut take)?;
-        clients.iter().for_each(say_if_never_live);
+        if !self.quiet {
+            clients.iter().for_each(say_if_never_live);
+        }
         let outcome = self.end(&clients, venue.as_ref())?;
         take(&outcome.latency.since(&before))?;
         engine.shutdown()?;
